@@ -1,0 +1,85 @@
+"""References as the steps see them: raw (as the file has them) and prepared.
+
+A step's ``prepare`` functions turn a raw reference into exactly the arrays that
+its kernel reads: native byte order, cut to the exposure's window, averaged to its
+groups. They are pure; ``store`` runs them once, keeps the result memory-mapped and
+keyed by checksum, and hands it to ``bind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.meta import ExposureMeta
+
+
+class RawReference(Protocol):
+    """One reference file; arrays come lazily and may be big-endian and memory-mapped."""
+
+    reftype: str
+    name: str
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """Keywords of the primary and SCI headers, upper case."""
+
+    def has(self, extname: str) -> bool:
+        """Whether an extension of this name holds data."""
+
+    def array(self, extname: str) -> np.ndarray:
+        """The pixels of an extension."""
+
+    def dq(self, extname: str = "DQ") -> np.ndarray:
+        """DQ flags (uint32) translated through the file's DQ_DEF table; zeros if absent."""
+
+    def table(self, extname: str) -> np.ndarray:
+        """A table extension as a structured array."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared reference: arrays by name and a few scalars.
+
+    ``info`` holds what fits JSON; ``arrays`` are C-contiguous and native.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
+def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a reference of this shape that cover the exposure.
+
+    A reference of the exposure's own size fits as it is; a larger one is cut by the
+    SUBSTRT keywords of both.
+
+    Raises
+    ------
+    Misconfigured
+        If the reference does not cover the exposure.
+    """
+    ny, nx = shape[-2:]
+    if (ny, nx) == (meta.ny, meta.nx):
+        return slice(0, ny), slice(0, nx)
+    x0 = meta.xstart - int(ref.header.get("SUBSTRT1") or 1)
+    y0 = meta.ystart - int(ref.header.get("SUBSTRT2") or 1)
+    if x0 < 0 or y0 < 0 or x0 + meta.nx > nx or y0 + meta.ny > ny:
+        raise Misconfigured(
+            f"reference {ref.name} ({ref.reftype}, {nx} x {ny} pixels) does not cover the exposure's "
+            f"{meta.nx} x {meta.ny} pixels at column {meta.xstart}, row {meta.ystart}; "
+            f"give a matching one with [references] {ref.reftype} = ... or another CRDS context"
+        )
+    return slice(y0, y0 + meta.ny), slice(x0, x0 + meta.nx)
+
+
+def native(a: np.ndarray, dtype: Any) -> np.ndarray:
+    """A C-contiguous copy in native byte order."""
+    return np.array(a, dtype=dtype, order="C", copy=True)
