@@ -1,0 +1,238 @@
+"""The vocabulary of the log: every event, its level and its fields.
+
+docs/logs.md shows it to the people who read and search logs; tests hold the page and every
+logging call in the code against this table. A new event starts here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+COMMON: dict[str, str] = {
+    "timestamp": "when, UTC, ISO 8601 with microseconds",
+    "level": "debug, info, warning or error",
+    "event": "a name of this vocabulary",
+    "run_id": "the run of `upramp run` or `upramp watch`, one per process start",
+    "exposure_id": "the exposure, as its product names begin",
+    "segment_id": "the segment, as its file name begins",
+    "step": "the pipeline step at work",
+    "exception": "a traceback, one string, where one helps",
+}
+"""Fields that any event may carry; ids are there while they are bound."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of log line: what it means, how loud it is, what it carries (name -> meaning)."""
+
+    description: str
+    level: str = "info"
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+_SECONDS = "wall-clock seconds that it took"
+_MEGABYTES = "peak resident memory of the process so far, MB (10^6 bytes)"
+_PATH = "the file"
+_SIZE = "size so far"
+_REASON = "why, in words for people"
+_ATTEMPT = "which attempt this is, from 1"
+_PRODUCT = "path of the product"
+_VERSION = "which version of the segment this is, from 1: a changed file is a new one"
+
+EVENTS: dict[str, Event] = {
+    # the process
+    "service_started": Event(
+        "The service is up and watches.",
+        fields={
+            "version": "version of upramp",
+            "config": "the configuration file, empty if the defaults hold",
+            "folders": "watched folders",
+            "output": "folder of the products",
+            "ledger": "folder of the ledger",
+            "workers": "how many segments are calibrated side by side",
+            "threads": "how many threads work on one segment",
+            "pid": "process id",
+        },
+    ),
+    "service_stopping": Event(
+        "The service was told to stop: work under way may end, nothing new begins.",
+        fields={
+            "signal": "name of the signal",
+            "running": "segments being calibrated",
+            "queued": "segments left for the next start",
+            "limit_s": "after how many seconds running work is abandoned",
+        },
+    ),
+    "service_stopped": Event(
+        "The service has ended.",
+        fields={
+            "seconds": "wall-clock seconds from the signal to the end",
+            "abandoned": "segments whose work was abandoned; the next start does them again",
+        },
+    ),
+    "run_started": Event(
+        "A run over given files begins.",
+        fields={"inputs": "files found", "version": "version of upramp", "output": "folder of the products"},
+    ),
+    "run_finished": Event(
+        "A run over given files is over.",
+        fields={
+            "made": "products published",
+            "skipped": "files skipped, because nothing changed",
+            "failed": "files that failed",
+            "seconds": _SECONDS,
+            "megabytes": _MEGABYTES,
+        },
+    ),
+    "configuration_error": Event(
+        "Configuration or references are wrong; the operator must act.", "error", {"reason": _REASON}
+    ),
+    "kernels_compiling": Event(
+        "First run on this machine: the kernels are compiled, once.",
+        fields={"cache": "folder of the results"},
+    ),
+    "kernels_ready": Event("The kernels are compiled.", fields={"seconds": _SECONDS}),
+    # watching
+    "watch_started": Event(
+        "A folder is being watched.",
+        fields={
+            "folder": "the folder",
+            "observer": "inotify or polling",
+            "filesystem": "type of its file system",
+        },
+    ),
+    "watch_lost": Event(
+        "A watched folder is missing or unreadable; it is tried again until it is there.",
+        "warning",
+        {"folder": "the folder", "reason": _REASON},
+    ),
+    "watch_overflow": Event(
+        "More files changed at once than the kernel's queue holds; all folders are scanned again.", "warning"
+    ),
+    "scan_finished": Event(
+        "The watched folders were looked through.",
+        "debug",
+        {"files": "matching files there", "new": "of these, new or changed ones", "seconds": _SECONDS},
+    ),
+    "file_seen": Event("A matching file appeared or changed.", "debug", {"path": _PATH, "bytes": _SIZE}),
+    "file_waiting": Event(
+        "A file has been quiet for the settle time yet is not whole; told once per size.",
+        fields={"path": _PATH, "bytes": _SIZE, "reason": _REASON},
+    ),
+    "file_settled": Event(
+        "A file is whole and is handed on.",
+        fields={"path": _PATH, "bytes": "size", "seconds": "wall-clock seconds since it was first seen"},
+    ),
+    "file_stale": Event(
+        "A file was not made whole within the limit; it is handed on, to be recorded as it is.",
+        "warning",
+        {"path": _PATH, "bytes": "size", "reason": _REASON, "seconds": "wall-clock seconds of waiting"},
+    ),
+    "file_ignored": Event(
+        "A name that matches but is no input file; told once.", "debug", {"path": _PATH, "reason": _REASON}
+    ),
+    "file_gone": Event("A file vanished before it was whole.", fields={"path": _PATH}),
+    # segments and exposures
+    "segment_arrived": Event(
+        "A whole file was identified as a segment of an exposure.",
+        fields={
+            "path": _PATH,
+            "checksum": "SHA-256 of the file",
+            "segment": "number of the segment, EXSEGNUM",
+            "segments": "how many the exposure has, EXSEGTOT",
+            "version": _VERSION,
+        },
+    ),
+    "segment_queued": Event("A segment waits for a worker.", "debug", {"queued": "length of the queue"}),
+    "segment_started": Event("Calibration of a segment begins.", fields={"path": _PATH, "attempt": _ATTEMPT}),
+    "step_finished": Event(
+        "A step is done.",
+        "debug",
+        {"seconds": _SECONDS, "counters": "what the step counted, name -> number"},
+    ),
+    "step_skipped": Event("A step was skipped.", "debug", {"reason": _REASON}),
+    "segment_calibrated": Event(
+        "A segment is calibrated.",
+        fields={
+            "path": _PATH,
+            "seconds": _SECONDS,
+            "cpu_seconds": "processor seconds, all threads",
+            "megabytes": _MEGABYTES,
+            "counters": "what the steps counted, name -> number",
+        },
+    ),
+    "segment_failed": Event(
+        "A file failed for good; it is tried again when it changes or with --force.",
+        "error",
+        {"path": _PATH, "reason": _REASON, "kind": "class of the error", "attempt": _ATTEMPT},
+    ),
+    "segment_retried": Event(
+        "Passing trouble: the segment will be tried again.",
+        "warning",
+        {"path": _PATH, "reason": _REASON, "attempt": _ATTEMPT, "wait_s": "seconds until then"},
+    ),
+    "segment_unchanged": Event(
+        "Nothing to do: done before with the same input, parameters, references and version.",
+        fields={"path": _PATH},
+    ),
+    "segment_superseded": Event(
+        "A file changed after it was processed: what was made of the old one no longer counts.",
+        fields={"path": _PATH, "version": _VERSION},
+    ),
+    "exposure_completed": Event(
+        "All segments of an exposure are calibrated, their integrations contiguous and complete.",
+        fields={"segments": "how many", "integrations": "how many in all"},
+    ),
+    "exposure_incomplete": Event(
+        "All segments are there, but their integrations do not add up.", "warning", {"reason": _REASON}
+    ),
+    "product_published": Event(
+        "A product appeared under its name, whole.",
+        fields={"path": _PRODUCT, "bytes": "size", "kind": "rate, rateints, ..."},
+    ),
+    "product_superseded": Event(
+        "A product was replaced or no longer holds.", fields={"path": _PRODUCT, "kind": "rate, rateints, ..."}
+    ),
+    # references and ledger
+    "references_resolved": Event(
+        "Best references were looked up.",
+        "debug",
+        {"context": "CRDS context", "references": "type -> file or N/A", "seconds": _SECONDS},
+    ),
+    "reference_prepared": Event(
+        "A reference was cut and converted for an exposure; later ones of the kind share it.",
+        "debug",
+        {"reference": "file name", "type": "reference type", "seconds": _SECONDS, "bytes": "size prepared"},
+    ),
+    "parameters_ignored": Event(
+        "A CRDS parameter reference sets parameters that the step does not have.",
+        "debug",
+        {"reference": "file name", "names": "the parameters"},
+    ),
+    "ledger_recovered": Event(
+        "Leftovers of an interrupted writer were put in order.",
+        "warning",
+        {"folder": "the ledger", "removed": "files that were never committed and are removed"},
+    ),
+    "ledger_compacted": Event(
+        "Small ledger files were merged.",
+        "debug",
+        {"table": "which table", "files": "how many became one", "seconds": _SECONDS},
+    ),
+    "scratch_cleaned": Event(
+        "Half-written files of an interrupted run were removed.",
+        fields={"folder": "scratch folder", "files": "how many"},
+    ),
+    # others
+    "third_party": Event(
+        "A line from a library's own logger or a Python warning, at the library's level.",
+        "debug",
+        {"logger": "name of the logger", "message": "what it says"},
+    ),
+    "unknown_event": Event(
+        "A fault in upramp: an event outside this vocabulary; told once per name.",
+        "warning",
+        {"name": "the name that was used"},
+    ),
+}
