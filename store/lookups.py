@@ -1,0 +1,154 @@
+"""Quick answers from the ledger: what is the present state of a segment, an exposure, a product?
+
+The index is built from the newest rows when a ledger opens and follows every commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def superseded(product: Mapping[str, Any], by: str, at: datetime) -> Row:
+    """The row that retires a product: append it to ``products``.
+
+    Parameters
+    ----------
+    product : mapping
+        The product's row, as a lookup returned it.
+    by : str
+        Key of its replacement, or the SHA-256 of the input that made it obsolete.
+    at : datetime
+        When, with time zone.
+    """
+    own = {name: value for name, value in product.items() if name not in ("commit_no", "row_no")}
+    return {**own, "state": "superseded", "superseded_by": by, "superseded_at": at}
+
+
+class Lookups:
+    """Present state, kept in memory. Rows are returned as dicts with all columns."""
+
+    TABLES = ("segments", "exposures", "products", "runs")
+
+    def __init__(self) -> None:
+        self._segments: dict[str, Row] = {}
+        self._versions: dict[str, dict[int, Row]] = {}
+        self._paths: dict[str, str] = {}
+        self._members: dict[str, dict[str, None]] = {}
+        self._exposures: dict[str, Row] = {}
+        self._products: dict[str, Row] = {}
+        self._keys: dict[str, dict[str, None]] = {}
+        self._runs: dict[str, Row] = {}
+
+    def absorb(self, table: str, rows: Iterable[Row]) -> None:
+        """Follow rows that were committed, in their order."""
+        if table == "segments":
+            for row in rows:
+                self._absorb_segment(row)
+        elif table == "exposures":
+            self._exposures.update((row["exposure_id"], row) for row in rows)
+        elif table == "products":
+            for row in rows:
+                self._absorb_product(row)
+        elif table == "runs":
+            self._runs.update((row["run_id"], row) for row in rows)
+
+    def _absorb_segment(self, row: Row) -> None:
+        name = row["segment_id"]
+        self._versions.setdefault(name, {})[row["version"]] = row
+        present = self._segments.get(name)
+        # Retiring an old version must not make it the present one again.
+        if present is None or row["state"] != "superseded" or row["version"] == present["version"]:
+            self._segments[name] = row
+            self._paths[row["path"]] = name
+            self._members.setdefault(row["exposure_id"], {})[name] = None
+
+    def _absorb_product(self, row: Row) -> None:
+        path, old = row["path"], self._products.get(row["path"])
+        if row["state"] == "current":
+            if old is not None:
+                self._keys[old["key"]].pop(path, None)
+            self._products[path] = row
+            self._keys.setdefault(row["key"], {})[path] = None
+        elif old is not None and old["created"] == row["created"]:
+            del self._products[path]
+            self._keys[old["key"]].pop(path, None)
+
+    def segment(self, segment_id: str) -> Row | None:
+        """The newest row of the segment's present version, or None if it was never seen."""
+        return self._segments.get(segment_id)
+
+    def segments(self, *states: str) -> list[Row]:
+        """Present rows of all segments, or of those in one of the given states."""
+        return [row for row in self._segments.values() if not states or row["state"] in states]
+
+    def unchanged(self, path: str | Path, size: int, mtime_ns: int) -> Row | None:
+        """The segment last seen at this path if size (bytes) and modification time are as they were."""
+        row = self._segments.get(self._paths.get(str(path), ""))
+        same = row is not None and row["path"] == str(path) and row["bytes"] == size
+        return row if same and row is not None and row["mtime_ns"] == mtime_ns else None
+
+    def version(self, segment_id: str, sha256: str) -> int:
+        """The number of this content of a segment: the old one if it was seen before, else the next."""
+        versions = self._versions.get(segment_id, {})
+        for number, row in versions.items():
+            if row["sha256"] == sha256:
+                return number
+        return max(versions, default=0) + 1
+
+    def exposure(self, exposure_id: str) -> Row | None:
+        """The newest row of an exposure, or None."""
+        return self._exposures.get(exposure_id)
+
+    def exposures(self, *states: str) -> list[Row]:
+        """Newest rows of all exposures, or of those in one of the given states."""
+        return [row for row in self._exposures.values() if not states or row["state"] in states]
+
+    def exposure_segments(self, exposure_id: str) -> list[Row]:
+        """Present rows of an exposure's segments, ordered by segment number."""
+        rows = [self._segments[name] for name in self._members.get(exposure_id, ())]
+        return sorted(rows, key=lambda row: (row["segment"] or 0, row["segment_id"]))
+
+    def done(self, key: str) -> list[Row]:
+        """The current products made under this fingerprint; empty unless every file is there, whole.
+
+        A file counts as whole when its size is the recorded one.
+        """
+        rows = [self._products[path] for path in self._keys.get(key, ())]
+        return rows if all(_size(row["path"]) == row["bytes"] for row in rows) else []
+
+    def product(self, path: str | Path) -> Row | None:
+        """The current product at this path, or None."""
+        return self._products.get(str(path))
+
+    def products(self, *, exposure_id: str | None = None, segment_id: str | None = None) -> list[Row]:
+        """Current products, of all or of one exposure or segment."""
+        return [
+            row
+            for row in self._products.values()
+            if (exposure_id is None or row["exposure_id"] == exposure_id)
+            and (segment_id is None or row["segment_id"] == segment_id)
+        ]
+
+    def products_from(self, sha256: str) -> list[Row]:
+        """Current products made from an input of this checksum, alone or with others."""
+        return [
+            row
+            for row in self._products.values()
+            if any(item["sha256"] == sha256 for item in row["inputs"] or ())
+        ]
+
+    def runs(self) -> list[Row]:
+        """Newest row of every run, oldest run first."""
+        return sorted(self._runs.values(), key=lambda row: row["started"])
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1

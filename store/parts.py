@@ -1,0 +1,160 @@
+"""Files of a ledger table: their names, which of them count, and writing them so that they last.
+
+A part holds the rows of a range of commits and its name tells the range:
+``0000000007-0000000007.parquet`` is what commit 7 wrote, ``0000000001-0000000064.parquet``
+the compaction of commits 1 to 64. A part hides every part whose range lies within its own;
+so replacing many by one is a single rename, and the leftovers of a crash do no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upramp.stages.core.errors import Misconfigured
+from upramp.store.schema import SCHEMA_VERSION
+
+_NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
+_ASIDE = re.compile(r"\.\d{10}-\d{10}\.parquet\.tmp")
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """The commits ``first`` to ``last``, inclusive, of one table."""
+
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return f"{self.first:010d}-{self.last:010d}.parquet"
+
+    @property
+    def span(self) -> int:
+        """Number of commits in the range."""
+        return self.last - self.first + 1
+
+    def within(self, other: Part) -> bool:
+        """Whether the other part's range covers this one's and is larger."""
+        return self != other and other.first <= self.first and self.last <= other.last
+
+
+def parse(name: str) -> Part | None:
+    """The part that a file name stands for, or None for other files."""
+    match = _NAME.fullmatch(name)
+    return Part(int(match[1]), int(match[2])) if match else None
+
+
+def is_leftover(name: str, counting: set[str]) -> bool:
+    """Whether a file is what a dead writer left: half written, or a part that does not count."""
+    return _ASIDE.fullmatch(name) is not None or (parse(name) is not None and name not in counting)
+
+
+def listed(folder: Path) -> list[Part]:
+    """All parts in a folder, sorted."""
+    return sorted(part for entry in os.scandir(folder) if (part := parse(entry.name)) is not None)
+
+
+def visible(parts: Iterable[Part]) -> tuple[list[Part], list[Part]]:
+    """Split into the parts that count, in order of their commits, and those that others hide."""
+    seen: list[Part] = []
+    hidden: list[Part] = []
+    for part in sorted(parts, key=lambda p: (p.first, -p.last)):
+        if seen and part.within(seen[-1]):
+            hidden.append(part)
+        else:
+            seen.append(part)
+    return seen, hidden
+
+
+def due(parts: list[Part], fan: int) -> list[Part]:
+    """Which of the visible parts to compact into one: the longest worthwhile run at the end, or none.
+
+    A run of parts shorter than ``fan**k`` is worthwhile when ``fan`` of them have at least
+    ``fan**(k-1)`` commits. So n commits lie in O(fan log n) files, and each row is
+    rewritten O(log n) times.
+    """
+    best: list[Part] = []
+    bound, start = fan, len(parts)
+    while start:
+        while start and parts[start - 1].span < bound:
+            start -= 1
+        if sum(part.span * fan >= bound for part in parts[start:]) >= fan:
+            best = parts[start:]
+        bound *= fan
+    return best
+
+
+def write(folder: Path, part: Part, table: pa.Table) -> None:
+    """Write a part aside, make its content durable and rename it into place.
+
+    The rename itself is durable only after ``sync(folder)``.
+    """
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    aside = folder / f".{part.name}.tmp"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        left = memoryview(buffer.getvalue())
+        while len(left):
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    aside.replace(folder / part.name)
+
+
+def discard(folders: Iterable[Path], part: Part) -> None:
+    """Remove what a failed commit wrote, as far as the disk lets us; leftovers do no harm."""
+    for folder in folders:
+        for name in (part.name, f".{part.name}.tmp"):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def sync(folder: Path) -> None:
+    """Make the folder's renames durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a part as the given schema; columns that an older writer did not know become null.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the part is gone, as happens to readers while the writer compacts.
+    Misconfigured
+        If it is damaged or a newer upramp wrote it.
+    """
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    try:
+        with pq.ParquetFile(path) as file:
+            facts = file.schema_arrow.metadata or {}
+            known = [name for name in wanted.names if name in file.schema_arrow.names]
+            table = file.read(columns=known)
+            rows = file.metadata.num_rows
+    except pa.ArrowException as error:
+        raise Misconfigured(
+            f"{path} is damaged ({error}); restore the ledger from a copy, or move it away to begin a new one"
+        ) from error
+    written_as = int(facts.get(b"schema_version", b"0"))
+    if written_as > SCHEMA_VERSION:
+        raise Misconfigured(
+            f"{path} has schema version {written_as}; this upramp knows {SCHEMA_VERSION}: install a newer one"
+        )
+    columns_read = [
+        table.column(f.name).cast(f.type) if f.name in known else pa.nulls(rows, f.type) for f in wanted
+    ]
+    return pa.Table.from_arrays(columns_read, schema=wanted)
