@@ -39,6 +39,10 @@ class Window:
         What the last steps make: ``rate.*`` (rows, columns), ``rateints.*`` (rows, nints, columns).
     y0, x0 : int
         Detector row and column (0-based, of the exposure's array) of element [0, ..., 0].
+    i0 : int
+        First integration (0-based, in the file) in the window; not 0 only in surveys.
+    tile : int
+        Which of a survey's tiles is looked at.
     top, bottom : int
         The first row of the exposure that was loaded, and one past the last that will be.
     core_rows, core_columns : tuple of int
@@ -55,6 +59,8 @@ class Window:
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     y0: int = 0
     x0: int = 0
+    i0: int = 0
+    tile: int = 0
     top: int = 0
     bottom: int = 0
     core_rows: tuple[int, int] = (0, 0)
@@ -107,14 +113,17 @@ class Survey(Protocol):
     def tiles(self) -> Sequence[tuple[slice, slice]]:
         """Rows and columns (of the exposure's array) to look at."""
 
+    def begin(self, first: int, last: int) -> None:
+        """Integrations ``first`` to ``last`` (half open) come next."""
+
     def absorb(self, window: Window, lo: int, hi: int) -> None:
-        """Take rows lo to hi of a tile as all earlier steps left them.
+        """Take rows lo to hi of tile ``window.tile`` as all earlier steps left them.
 
         May be called from several threads, each with its own window.
         """
 
     def finish(self) -> None:
-        """All tiles were seen: derive what the stations need."""
+        """All tiles of these integrations were seen: derive what the stations need."""
 
 
 @dataclass(frozen=True)

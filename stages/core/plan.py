@@ -1,0 +1,57 @@
+"""Which steps share a pass over the ramps.
+
+Pure: the planner sees the bound steps and nothing else. All steps of a pass run on the same
+rolling window of rows. Before a step with a survey (reference pixels) the tiles it wants
+are sent through the steps before it. ``cuts`` puts the ramps down between two steps, which changes
+nothing in the numbers: the tests cut at random and expect the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from upramp.stages.core.step import Bound, Station, Survey
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """A step that will run, by name."""
+
+    name: str
+    bound: Bound
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the ramps: its steps, from the source to the sink."""
+
+    steps: tuple[BoundStep, ...]
+
+    @property
+    def surveys(self) -> list[tuple[int, Survey]]:
+        """Position and survey of each step that wants to look ahead."""
+        return [(k, s.bound.survey) for k, s in enumerate(self.steps) if s.bound.survey is not None]
+
+    def stations(self, end: int | None = None) -> list[tuple[str, Station]]:
+        """All stations of the first ``end`` steps, with their step's name, in order."""
+        return [(s.name, station) for s in self.steps[:end] for station in s.bound.stations]
+
+
+def plan(steps: Sequence[BoundStep], cuts: Iterable[int] = ()) -> list[Pass]:
+    """Cut the steps into passes.
+
+    Parameters
+    ----------
+    steps : sequence of BoundStep
+        In the order of the pipeline.
+    cuts : iterable of int
+        Positions before which the ramps are put down; none by default, so all steps share one pass.
+    """
+    edges = [0, *sorted({c for c in cuts if 0 < c < len(steps)}), len(steps)]
+    return [Pass(tuple(steps[a:b])) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def margin(stations: Sequence[tuple[str, Station]]) -> int:
+    """How many rows or columns beyond a block its stations need to see."""
+    return sum(station.halo for _, station in stations)

@@ -1,0 +1,372 @@
+"""Sends the rows of an exposure through the stations of a plan, on several threads.
+
+The frame is cut into strips; a worker takes a strip, reads it batch by batch into its
+window and lets the rows roll through all stations. Strips overlap by the margin of the halos, so
+workers never wait for each other. Where a row of all integrations is too large for the budget
+(a time series of thousands of integrations) the columns are cut as well, with the same margin. So memory depends on
+the budget alone. Nothing here opens a file: rows come from a source and go to a sink.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.plan import BoundStep, Pass, margin, plan
+from upramp.stages.core.step import Station, Survey, Window
+
+BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
+STRIP_ROWS = 64
+SURVEY_BYTES = 32 << 20  # what a survey looks at in one go
+
+
+class Source(Protocol):
+    """Where ramps come from."""
+
+    def read(self, out: np.ndarray, y0: int, x0: int, i0: int = 0) -> None:
+        """Fill ``out`` [rows, nints, ngroups, columns] (float32, DN), thread-safe.
+
+        Rows start at ``y0``, columns at ``x0``, integrations at ``i0``.
+        """
+
+
+class Sink(Protocol):
+    """Where products go."""
+
+    def emit(self, y0: int, x0: int, outputs: Mapping[str, np.ndarray]) -> None:
+        """Take finished rows; ``rate.*`` [rows, columns], ``rateints.*`` [rows, nints, columns]. Thread-safe."""
+
+
+@dataclass
+class RampStore:
+    """Ramps with their flags put down between two passes; source and sink in one."""
+
+    data: np.ndarray  # float32 [ny, nints, ngroups, nx]
+    gdq: np.ndarray  # uint8, same shape
+    pdq: np.ndarray  # uint32 [ny, nx]
+
+    @classmethod
+    def empty(cls, meta: ExposureMeta) -> RampStore:
+        """Room for the ramps of an exposure."""
+        shape = (meta.ny, meta.nints, meta.ngroups, meta.nx)
+        return cls(np.zeros(shape, "f4"), np.zeros(shape, "u1"), np.zeros((meta.ny, meta.nx), "u4"))
+
+    def load(self, w: Window, lo: int, hi: int) -> None:
+        """Copy rows lo to hi into a window."""
+        x = slice(w.x0, w.x0 + w.data.shape[-1])
+        i = slice(w.i0, w.i0 + w.data.shape[1])
+        w.data[w.rows(lo, hi)] = self.data[lo:hi, i, :, x]
+        w.gdq[w.rows(lo, hi)] = self.gdq[lo:hi, i, :, x]
+        w.pdq[w.rows(lo, hi)] = self.pdq[lo:hi, x]
+
+    def absorb(self, w: Window, lo: int, hi: int) -> None:
+        """Copy the core of rows lo to hi out of a window."""
+        r0, r1, c0, c1 = w.core(lo, hi)
+        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+        x = slice(w.x0 + c0, w.x0 + c1)
+        self.data[lo + r0 : lo + r1, ..., x] = w.data[rows, ..., c0:c1]
+        self.gdq[lo + r0 : lo + r1, ..., x] = w.gdq[rows, ..., c0:c1]
+        self.pdq[lo + r0 : lo + r1, x] = w.pdq[rows, c0:c1]
+
+
+@dataclass
+class RunReport:
+    """What a run took and counted.
+
+    ``wall`` and ``cpu``: seconds by step, summed over threads ("read" and "write" beside the steps);
+    ``counters``: events by "step.counter"; ``passes``: how often the ramps were passed over, surveys included.
+    """
+
+    wall: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counters: Counter[str] = field(default_factory=Counter)
+    passes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def merge(self, clock: _Clock, counters: Counter[str]) -> None:
+        """Add what one worker measured."""
+        with self._lock:
+            for name, wall in clock.wall.items():
+                self.wall[name] += wall
+                self.cpu[name] += clock.cpu[name]
+            self.counters.update(counters)
+
+
+class _Clock:
+    """Adds up wall and CPU seconds by name within one thread."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = defaultdict(float)
+        self.cpu: dict[str, float] = defaultdict(float)
+        self._w, self._c = time.perf_counter(), time.thread_time()
+
+    def lap(self, name: str) -> None:
+        w, c = time.perf_counter(), time.thread_time()
+        self.wall[name] += w - self._w
+        self.cpu[name] += c - self._c
+        self._w, self._c = w, c
+
+
+Fill = Callable[[Window, int, int], None]
+Drain = Callable[[Window, int, int], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A set of blocks to be sent from ``fill`` through ``stations`` to ``drain``."""
+
+    meta: ExposureMeta
+    stations: Sequence[tuple[str, Station]]
+    outputs: Mapping[str, tuple[str, Any]]
+    fill: Fill
+    drain: Drain
+    drain_name: str
+    i0: int = 0
+
+
+def run(
+    source: Source,
+    sink: Sink,
+    meta: ExposureMeta,
+    steps: Sequence[BoundStep],
+    *,
+    threads: int = 2,
+    budget_bytes: int = 128 << 20,
+    cuts: Iterable[int] = (),
+    stop: Callable[[], bool] = lambda: False,
+) -> RunReport:
+    """Send an exposure through its steps.
+
+    Parameters
+    ----------
+    source, sink
+        Where counts come from and products go.
+    meta : ExposureMeta
+    steps : sequence of BoundStep
+        In the order of the pipeline.
+    threads : int
+        Workers; each has a window of its own.
+    budget_bytes : int
+        What all windows together may take.
+    cuts : iterable of int
+        Positions where the ramps are put down between passes (see `plan`).
+    stop : callable
+        Asked between batches; once true the run ends with `Interrupted`.
+    """
+    report = RunReport()
+    fill: Fill = _counts(source)
+    passes = plan(steps, cuts)
+    for k, one in enumerate(passes):
+        for position, survey in one.surveys:
+            report.passes += 1
+            _survey(one, position, survey, meta, fill, threads, budget_bytes, report, stop)
+        report.passes += 1
+        last = k == len(passes) - 1
+        kept = None if last else RampStore.empty(meta)
+        drain: Drain = _products(sink) if kept is None else kept.absorb
+        whole = [(slice(0, meta.ny), slice(0, meta.nx))]
+        job = _Job(meta, one.stations(), _outputs(one), fill, drain, "write")
+        _work(job, whole, threads, budget_bytes, report, stop)
+        if kept is not None:
+            fill = kept.load
+    return report
+
+
+def _survey(
+    one: Pass,
+    position: int,
+    survey: Survey,
+    meta: ExposureMeta,
+    fill: Fill,
+    threads: int,
+    budget: int,
+    report: RunReport,
+    stop: Callable[[], bool],
+) -> None:
+    """Send a survey's tiles through the steps before it, some integrations at a time."""
+    tiles = survey.tiles()
+    pixels = sum((r.stop - r.start) * (c.stop - c.start) for r, c in tiles)
+    step = max(1, min(meta.nints, SURVEY_BYTES // max(1, 4 * meta.ngroups * pixels)))
+    name = one.steps[position].name
+    for first in range(0, meta.nints, step):
+        last = min(first + step, meta.nints)
+        job = _Job(replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first)
+        survey.begin(first, last)
+        _work(job, tiles, threads, budget, report, stop)
+        clock = _Clock()
+        survey.finish()
+        clock.lap(name)
+        report.merge(clock, Counter())
+
+
+class Interrupted(Exception):
+    """The caller asked to stop; nothing was published."""
+
+
+def _outputs(one: Pass) -> dict[str, tuple[str, Any]]:
+    return {name: kind for s in one.steps for name, kind in s.bound.outputs.items()}
+
+
+def _counts(source: Source) -> Fill:
+    """Rows of raw counts, with no flag set yet."""
+
+    def fill(w: Window, lo: int, hi: int) -> None:
+        s = w.rows(lo, hi)
+        source.read(w.data[s], lo, w.x0, w.i0)
+        w.gdq[s] = 0
+        w.pdq[s] = 0
+
+    return fill
+
+
+def _products(sink: Sink) -> Drain:
+    """The core of finished rows to the sink."""
+
+    def drain(w: Window, lo: int, hi: int) -> None:
+        r0, r1, c0, c1 = w.core(lo, hi)
+        if r1 > r0:
+            rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+            outputs = {k: np.ascontiguousarray(a[rows, ..., c0:c1]) for k, a in w.outputs.items()}
+            sink.emit(lo + r0, w.x0 + c0, outputs)
+
+    return drain
+
+
+def _work(
+    job: _Job,
+    tiles: Sequence[tuple[slice, slice]],
+    threads: int,
+    budget: int,
+    report: RunReport,
+    stop: Callable[[], bool],
+) -> None:
+    """Cut the tiles into blocks and share these among the workers."""
+    per_thread = budget // threads
+    edge = margin(job.stations)
+    blocks = [(k, *b) for k, tile in enumerate(tiles) for b in _blocks(job, *tile, per_thread, edge)]
+    local = threading.local()
+
+    def one(block: tuple[int, tuple[int, int], tuple[int, int]]) -> None:
+        clock = _Clock()
+        tile, (s0, s1), (c0, c1) = block
+        x0, x1 = max(c0 - edge, 0), min(c1 + edge, job.meta.nx)
+        window = _window(local, job, x1 - x0, per_thread, edge)
+        window.x0, window.core_rows, window.core_columns = x0, (s0, s1), (c0, c1)
+        window.i0, window.tile = job.i0, tile
+        _roll(window, job, edge, clock, stop)
+        report.merge(clock, window.counters)
+        window.counters.clear()
+
+    if threads == 1 or len(blocks) <= 1:
+        for block in blocks:
+            one(block)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="upramp") as pool:
+        futures = [pool.submit(one, block) for block in blocks]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _row_bytes(job: _Job, columns: int) -> int:
+    """Bytes of one window row."""
+    samples = job.meta.nints * job.meta.ngroups
+    planes = [np.dtype(d).itemsize for _, s in job.stations for d in s.planes.values()]
+    pixel = samples * (4 + 1 + sum(planes)) + 4
+    for kind, dtype in job.outputs.values():
+        pixel += np.dtype(dtype).itemsize * (job.meta.nints if kind == "integration" else 1)
+    return pixel * columns
+
+
+def _blocks(
+    job: _Job, rows: slice, columns: slice, per_thread: int, edge: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Strips of rows, and where even one row is too large, of columns."""
+    width = max(columns.stop - columns.start, 1)
+    lag = 2 * edge + 2
+    while width > 64 and _row_bytes(job, width + 2 * edge) * lag > per_thread:
+        width = -(-width // 2)
+    height = max(STRIP_ROWS, 16 * edge)
+    return [
+        ((y, min(y + height, rows.stop)), (x, min(x + width, columns.stop)))
+        for x in range(columns.start, columns.stop, width)
+        for y in range(rows.start, rows.stop, height)
+    ]
+
+
+def _window(local: threading.local, job: _Job, columns: int, per_thread: int, edge: int) -> Window:
+    """This worker's window, made anew only when the width changes: first touch is dear."""
+    cached = getattr(local, "window", None)
+    if cached is not None and cached.data.shape[-1] == columns:
+        return cached
+    local.window = None
+    row = _row_bytes(job, columns)
+    lag = 2 * edge
+    batch = max(1, min(BATCH_BYTES // row, STRIP_ROWS))
+    if batch < 8:
+        batch = max(1, min(8, per_thread // row - lag))
+    cap = batch + lag
+    m = job.meta
+    shape = (cap, m.nints, m.ngroups, columns)
+    window = Window(np.empty(shape, "f4"), np.empty(shape, "u1"), np.empty((cap, columns), "u4"))
+    for _, station in job.stations:
+        for name, dtype in station.planes.items():
+            window.planes[name] = np.empty(shape, dtype)
+    for name, (kind, dtype) in job.outputs.items():
+        between = (m.nints,) if kind == "integration" else ()
+        window.outputs[name] = np.empty((cap, *between, columns), dtype)
+    local.window = window
+    return window
+
+
+def _roll(w: Window, job: _Job, edge: int, clock: _Clock, stop: Callable[[], bool]) -> None:
+    """Let one block's rows roll through all stations."""
+    s0, s1 = w.core_rows
+    w.top, w.bottom = max(s0 - edge, 0), min(s1 + edge, job.meta.ny)
+    w.y0 = loaded = w.top
+    cap = w.data.shape[0]
+    done = [w.top] * len(job.stations)
+    drained = w.top
+    rolling = [w.data, w.gdq, w.pdq, *w.planes.values()]
+    while loaded < w.bottom:
+        if stop():
+            raise Interrupted
+        needed = min([drained, *(d - s.halo for d, (_, s) in zip(done, job.stations, strict=True))])
+        _make_room(w, rolling, max(needed, w.y0), loaded)
+        new = min(w.y0 + cap, w.bottom)
+        job.fill(w, loaded, new)
+        clock.lap("read")
+        loaded = ready = new
+        for k, (name, station) in enumerate(job.stations):
+            ready = ready if ready == w.bottom else ready - station.halo
+            if ready > done[k]:
+                station.run(w, done[k], ready)
+                done[k] = ready
+            clock.lap(name)
+        if ready > drained:
+            job.drain(w, drained, ready)
+            drained = ready
+        clock.lap(job.drain_name)
+
+
+def _make_room(w: Window, arrays: Sequence[np.ndarray], keep: int, loaded: int) -> None:
+    """Move the rows that are still needed to the window's start; row by row, as they may overlap."""
+    shift = keep - w.y0
+    if shift == 0:
+        return
+    for a in arrays:
+        for r in range(loaded - keep):
+            a[r] = a[r + shift]
+    w.y0 = keep

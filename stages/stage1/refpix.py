@@ -1,0 +1,423 @@
+"""refpix: take out the electronic drifts that the reference pixels see.
+
+Four outputs (full frame, and subarrays that span the detector): in the detector's own frame
+each amplifier reads a stripe of columns. For every group the clipped means of the top and the bottom
+reference rows, by amplifier and by column parity, are averaged and subtracted; then the running
+medians of the left and right reference columns, averaged and multiplied by ``side_gain``, are subtracted row by row.
+One output: the clipped means of all flagged reference pixels, by column parity.
+
+Means are clipped at 3 sigma until nothing more is rejected. Running medians reflect at the
+detector's edge and are cut short at the edge of a subarray. Source: JWST pipeline
+documentation, refpix step; the treatment of edges was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from upramp.stages.core.dq import DO_NOT_USE, REFERENCE_PIXEL
+from upramp.stages.core.kernel import kernel
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.reference import Prepared, RawReference, window
+from upramp.stages.core.step import Bound, Context, Station, Step, Window
+
+BORDER = 4  # width of the reference pixels' frame
+DETECTOR = 2048
+DARK_COLUMNS = ("SUB32", "SUB512", "SUB512S")  # NIRSpec: no reference pixels, but unlit columns
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of refpix."""
+
+    skip: bool = False
+    odd_even_columns: bool = True
+    use_side_ref_pixels: bool = True
+    side_smoothing_length: int = 11
+    side_gain: float = 1.0
+    odd_even_rows: bool = True
+    ovr_corr_mitigation_ftr: float = 3.0
+    preserve_irs2_refpix: bool = False
+    irs2_mean_subtraction: bool = False
+    refpix_algorithm: str = "median"
+    sigreject: float = 4.0
+    gaussmooth: float = 1.0
+    halfwidth: int = 30
+    siglimit: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.refpix_algorithm not in ("median", "sirs"):
+            raise ValueError(f"refpix_algorithm must be 'median' or 'sirs', not {self.refpix_algorithm!r}")
+        if self.side_smoothing_length < 1 or self.side_smoothing_length % 2 == 0:
+            raise ValueError(f"side_smoothing_length must be odd and positive, not {self.side_smoothing_length}")
+
+
+@kernel
+def clipped_mean(values, n):
+    """Mean of the first ``n`` values, clipped at 3 sigma until it stays; NaN if there are none.
+
+    ``values`` (float64) is a work array and is reordered.
+    """
+    while n > 0:
+        mean = 0.0
+        for k in range(n):
+            mean += values[k]
+        mean /= n
+        var = 0.0
+        for k in range(n):
+            var += (values[k] - mean) ** 2
+        reach = 3.0 * np.sqrt(var / n)
+        kept = 0
+        for k in range(n):
+            if mean - reach <= values[k] <= mean + reach:
+                values[kept] = values[k]
+                kept += 1
+        if kept == n:
+            return mean
+        n = kept
+    return np.nan
+
+
+@kernel
+def stripe_means(strip, good, stripe, parities, work, means):
+    """Clipped means of a strip of reference rows by amplifier and column parity.
+
+    ``strip`` (4, columns) float32 and ``good`` (4, columns) in the detector frame;
+    ``means`` (amplifiers, 2) float64 is filled.
+    """
+    rows, columns = strip.shape
+    for a in range(columns // stripe):
+        for p in range(parities):
+            n = 0
+            for r in range(rows):
+                for c in range(a * stripe + p, (a + 1) * stripe, parities):
+                    if good[r, c] and not np.isnan(strip[r, c]):
+                        work[n] = strip[r, c]
+                        n += 1
+            means[a, p] = clipped_mean(work, n)
+        if parities == 1:
+            means[a, 1] = means[a, 0]
+
+
+@kernel
+def running_median(side, good, offsets, length, reflect_low, reflect_high, work, out):
+    """Median over ``length`` rows of a strip of side columns, after subtracting ``offsets`` by column.
+
+    ``side`` (rows, 4) float32. Rows beyond an end are mirrored (the end row itself not repeated) where
+    ``reflect_*`` says so, else left out. Rows without any good pixel give NaN.
+    """
+    rows, columns = side.shape
+    half = length // 2
+    for r in range(rows):
+        n = 0
+        for k in range(r - half, r + half + 1):
+            s = k
+            if s < 0:
+                s = -s if reflect_low else -1
+            elif s >= rows:
+                s = 2 * (rows - 1) - s if reflect_high else -1
+            if s < 0 or s >= rows:
+                continue
+            for c in range(columns):
+                if good[s, c] and not np.isnan(side[s, c]):
+                    work[n] = np.float32(side[s, c] - offsets[c])
+                    n += 1
+        out[r] = np.median(work[:n]) if n else np.nan
+
+
+@kernel
+def four_outputs(strips, goods, stripe, parities, length, gain, reflect, stripes_out, side_out):
+    """Corrections of every frame from its four strips of reference pixels, in the detector frame.
+
+    ``strips``: bottom, top (frames, 4, columns), left, right (frames, rows, 4), each of zero size if
+    the read-out does not reach there. ``stripes_out`` (frames, amplifiers, 2) and ``side_out`` (frames, rows)
+    float32; ``side_out`` of zero size turns the side correction off.
+    """
+    bottom, top, left, right = strips
+    bottom_good, top_good, left_good, right_good = goods
+    frames = stripes_out.shape[0]
+    rows = side_out.shape[1]
+    work = np.empty(max(BORDER * stripe, BORDER * length), np.float64)
+    amplifiers = stripes_out.shape[1]
+    low = np.empty((amplifiers, 2))
+    high = np.empty((amplifiers, 2))
+    offsets = np.empty(BORDER, np.float32)
+    one = np.empty(rows)
+    other = np.empty(rows)
+    for f in range(frames):
+        low[:] = np.nan
+        high[:] = np.nan
+        if bottom.size:
+            stripe_means(bottom[f], bottom_good, stripe, parities, work, low)
+        if top.size:
+            stripe_means(top[f], top_good, stripe, parities, work, high)
+        for a in range(amplifiers):
+            for p in range(2):
+                stripes_out[f, a, p] = average(low[a, p], high[a, p])
+        if rows == 0:
+            continue
+        one[:] = np.nan
+        other[:] = np.nan
+        if left.size:
+            for c in range(BORDER):
+                offsets[c] = stripes_out[f, 0, c & 1]
+            running_median(left[f], left_good, offsets, length, reflect[0], reflect[1], work, one)
+        if right.size:
+            for c in range(BORDER):
+                offsets[c] = stripes_out[f, amplifiers - 1, c & 1]
+            running_median(right[f], right_good, offsets, length, reflect[0], reflect[1], work, other)
+        for r in range(rows):
+            side_out[f, r] = gain * average(one[r], other[r])
+
+
+@kernel
+def average(a, b):
+    """Mean of two values of which either may be missing (NaN); 0 if both are."""
+    if np.isnan(a):
+        return 0.0 if np.isnan(b) else b
+    return a if np.isnan(b) else 0.5 * (a + b)
+
+
+@kernel
+def one_output(values, parity, parities, out):
+    """Clipped means of all valid reference pixels of every frame, by column parity.
+
+    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``out`` (frames, 1, 2) float32.
+    """
+    frames, pixels = values.shape
+    work = np.empty(pixels)
+    for f in range(frames):
+        for p in range(parities):
+            n = 0
+            for k in range(pixels):
+                if (parities == 1 or parity[k] == p) and not np.isnan(values[f, k]):
+                    work[n] = values[f, k]
+                    n += 1
+            mean = clipped_mean(work, n)
+            out[f, 0, p] = 0.0 if np.isnan(mean) else mean
+        if parities == 1:
+            out[f, 0, 1] = out[f, 0, 0]
+
+
+@kernel
+def subtract_columns(data, stripes, side, stripe, y0, x0, i0):
+    """Subtract the corrections where amplifiers read stripes of the last axis.
+
+    ``data`` (rows, nints, ngroups, columns); ``stripes`` (nints, ngroups, amplifiers, 2); ``side``
+    (nints, ngroups, rows of the exposure), of zero size for none.
+    """
+    rows, nints, ngroups, columns = data.shape
+    for r in range(rows):
+        for i in range(nints):
+            for g in range(ngroups):
+                line = data[r, i, g]
+                row = side[i0 + i, g, y0 + r] if side.size else np.float32(0)
+                c = 0
+                while c < columns:
+                    a = (x0 + c) // stripe
+                    end = min(columns, (a + 1) * stripe - x0)
+                    even, odd = stripes[i0 + i, g, a, x0 & 1], stripes[i0 + i, g, a, 1 - (x0 & 1)]
+                    for k in range(c, end):
+                        line[k] = (line[k] - (odd if k & 1 else even)) - row
+                    c = end
+
+
+@kernel
+def subtract_rows(data, stripes, side, stripe, y0, x0, i0):
+    """The same where amplifiers read stripes of rows: the side signal runs along the last axis."""
+    rows, nints, ngroups, columns = data.shape
+    for r in range(rows):
+        a, p = (y0 + r) // stripe, (y0 + r) & 1
+        for i in range(nints):
+            for g in range(ngroups):
+                line = data[r, i, g]
+                level = stripes[i0 + i, g, a, p]
+                if side.size:
+                    for c in range(columns):
+                        line[c] = (line[c] - level) - side[i0 + i, g, x0 + c]
+                else:
+                    for c in range(columns):
+                        line[c] -= level
+
+
+@dataclass
+class Tile:
+    """A strip of the frame, with what was seen there."""
+
+    rows: slice
+    columns: slice
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, "f4"))  # (nints, ngroups, rows, columns)
+    flags: np.ndarray = field(default_factory=lambda: np.empty(0, "u4"))  # (rows, columns)
+
+
+class ReferencePixels:
+    """Gathers the reference pixels of every frame and derives its corrections.
+
+    Attributes
+    ----------
+    stripes : ndarray, float32, shape (nints, ngroups, amplifiers, 2)
+        What to subtract by amplifier and parity along the fast axis.
+    side : ndarray, float32, shape (nints, ngroups, rows)
+        What to subtract along the slow axis; zero size for none.
+    """
+
+    def __init__(self, meta: ExposureMeta, params: Params, flagged: list[Tile]) -> None:
+        self.meta, self.params = meta, params
+        self.transposed = abs(meta.fastaxis) == 2
+        self.four = meta.noutputs > 1
+        self.along = meta.ny if self.transposed else meta.nx  # length of the fast axis
+        self.across = meta.nx if self.transposed else meta.ny
+        fast0, slow0 = (meta.ystart, meta.xstart) if self.transposed else (meta.xstart, meta.ystart)
+        self.at_low, self.at_high = slow0 == 1, slow0 + self.across - 1 == DETECTOR
+        self.at_left, self.at_right = fast0 == 1, fast0 + self.along - 1 == DETECTOR
+        self.stripe = self.along // meta.noutputs if self.four else self.along
+        sides = self.four and params.use_side_ref_pixels and (self.at_left or self.at_right)
+        frames = (meta.nints, meta.ngroups)
+        self.dark_columns = has_dark_columns(meta)
+        self.stripes = np.zeros((*frames, meta.noutputs if self.four else 1, 2), "f4")
+        self.side = np.zeros((*frames, self.across if sides else 0), "f4")
+        self._tiles = self._edges() if self.four else flagged
+        self._first = 0
+
+    def _edges(self) -> list[Tile]:
+        """Bottom, top, left and right of the detector frame; empty where the read-out does not reach."""
+
+        def strip(there: bool, at_end: bool, across: bool) -> Tile:
+            length = self.across if across else self.along
+            width = slice(length - BORDER, length) if at_end else slice(0, BORDER)
+            whole = slice(0, self.along if across else self.across)
+            edge = width if there else slice(0, 0)
+            rows, columns = (edge, whole) if across else (whole, edge)
+            return Tile(columns, rows) if self.transposed else Tile(rows, columns)
+
+        side = self.side.size > 0
+        return [
+            strip(self.at_low, False, True),
+            strip(self.at_high, True, True),
+            strip(self.at_left and side, False, False),
+            strip(self.at_right and side, True, False),
+        ]
+
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """The strips that hold reference pixels."""
+        return [(t.rows, t.columns) for t in self._tiles]
+
+    def begin(self, first: int, last: int) -> None:
+        """Integrations ``first`` to ``last`` (half open) come next."""
+        self._first = first
+        for t in self._tiles:
+            shape = (t.rows.stop - t.rows.start, t.columns.stop - t.columns.start)
+            t.values = np.empty((last - first, self.meta.ngroups, *shape), "f4")
+            t.flags = np.empty(shape, "u4")
+
+    def absorb(self, w: Window, lo: int, hi: int) -> None:
+        """Keep the core of rows lo to hi of the tile that the window works on."""
+        t = self._tiles[w.tile]
+        r0, r1, c0, c1 = w.core(lo, hi)
+        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+        to = slice(lo + r0 - t.rows.start, lo + r1 - t.rows.start)
+        x = slice(w.x0 + c0 - t.columns.start, w.x0 + c1 - t.columns.start)
+        t.values[:, :, to, x] = w.data[rows, ..., c0:c1].transpose(1, 2, 0, 3)
+        t.flags[to, x] = w.pdq[rows, c0:c1]
+        if self.dark_columns:
+            t.flags[to, x] |= np.uint32(REFERENCE_PIXEL)
+
+    def finish(self) -> None:
+        """Derive the corrections of the integrations that were seen."""
+        if not self._tiles:
+            return
+        n = self._tiles[0].values.shape[0]
+        at = slice(self._first, self._first + n)
+        frames = n * self.meta.ngroups
+        stripes = self.stripes[at].reshape(frames, *self.stripes.shape[2:])
+        parities = 2 if self.params.odd_even_columns else 1
+        if self.four:
+            side = self.side[at].reshape(frames, self.side.shape[-1])
+            strips = tuple(self._detector(t.values.reshape(frames, *t.flags.shape)) for t in self._tiles)
+            goods = tuple(self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles)
+            length, gain = self.params.side_smoothing_length, self.params.side_gain
+            reflect = (self.at_low, self.at_high)
+            four_outputs(strips, goods, self.stripe, parities, length, gain, reflect, stripes, side)
+        else:
+            values, parity = self._valid()
+            one_output(values, parity, parities, stripes)
+        for t in self._tiles:
+            t.values = t.values[:0]
+
+    def _detector(self, a: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(a.swapaxes(-1, -2) if self.transposed else a)
+
+    def _valid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Valid reference pixels of all tiles (frames, pixels), with their parity along the fast axis."""
+        values, parity = [], []
+        for t in self._tiles:
+            usable = (t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL
+            y, x = np.nonzero(usable)
+            values.append(t.values[:, :, y, x].reshape(-1, y.size))
+            parity.append((y + t.rows.start if self.transposed else x + t.columns.start) & 1)
+        return np.concatenate(values, axis=1), np.concatenate(parity)
+
+
+def has_dark_columns(meta: ExposureMeta) -> bool:
+    """NIRSpec subarrays without reference pixels, whose outer columns take their place."""
+    return meta.instrument == "NIRSPEC" and meta.subarray in DARK_COLUMNS
+
+
+@kernel
+def flag_dark_columns(pdq, columns, x0):
+    """Flag the outer columns of the exposure (``columns`` wide) as reference pixels."""
+    rows, width = pdq.shape
+    for r in range(rows):
+        for c in range(width):
+            if x0 + c < BORDER or x0 + c >= columns - BORDER:
+                pdq[r, c] |= np.uint32(REFERENCE_PIXEL)
+
+
+def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
+    """Where the mask flags reference pixels, as strips that do not overlap."""
+    flags = raw.dq()
+    flagged = (flags[window(raw, meta, flags.shape)] & REFERENCE_PIXEL) != 0
+    b = BORDER
+    inner = flagged[b:-b, b:-b]
+    if inner.size and inner.any():
+        strips = [(0, meta.ny, 0, meta.nx)]
+    else:
+        strips = [(0, b, 0, meta.nx), (meta.ny - b, meta.ny, 0, meta.nx)]
+        strips += [(b, meta.ny - b, 0, b), (b, meta.ny - b, meta.nx - b, meta.nx)]
+    there = [s for s in strips if flagged[s[0] : s[1], s[2] : s[3]].any()]
+    return Prepared({}, {"strips": there})
+
+
+def bind(context: Context) -> Bound:
+    """Make the survey of the reference pixels and the station that subtracts."""
+    meta, params = context.meta, context.params
+    if has_dark_columns(meta):
+        strips = [(0, meta.ny, 0, BORDER), (0, meta.ny, meta.nx - BORDER, meta.nx)]
+    else:
+        mask = context.references.get("mask")
+        strips = mask.info["strips"] if mask is not None else []
+    flagged = [Tile(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in strips]
+    pixels = ReferencePixels(meta, params, flagged)
+    subtract = subtract_rows if pixels.transposed else subtract_columns
+
+    def run(w: Window, lo: int, hi: int) -> None:
+        rows = w.rows(lo, hi)
+        subtract(w.data[rows], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
+        if pixels.dark_columns:
+            flag_dark_columns(w.pdq[rows], meta.nx, w.x0)
+
+    return Bound([Station(run)], survey=pixels)
+
+
+STEP = Step(
+    name="refpix",
+    keyword="S_REFPIX",
+    params=Params,
+    bind=bind,
+    references=("mask",),
+    optional=("mask",),
+    prepare={"mask": prepare},
+    pars="pars-refpixstep",
+)
