@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsInt
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Frames:
     bunit: str = "DN"
     counters: Counter[str] = field(default_factory=Counter)
 
-    def count(self, name: str, events: int) -> Counter[str]:
+    def count(self, name: str, events: SupportsInt) -> Counter[str]:
         """The counters with one more entry."""
         return Counter({**self.counters, name: int(events)})
 
