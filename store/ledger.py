@@ -2,7 +2,7 @@
 
     ledger/lock                                     the writer's process number
     ledger/<table>/0000000007-0000000007.parquet    what commit 7 added to a table
-    ledger/<table>/0000000000-0000000063.parquet    the compaction of commits 0 to 63
+    ledger/<table>/0000000000-0000000015.parquet    the compaction of commits 0 to 15
     ledger/commits/...                              the commit records, written last
 
 A commit writes its data files, makes them durable, and then its record: rows count once
@@ -58,7 +58,8 @@ class Ledger:
 
     def __init__(self, root: Path, lock: WriterLock | None, compact_every: int) -> None:
         self.root = root
-        self.compaction_trouble: str | None = None
+        self.compaction_trouble: str | None = None  # why files could not be merged; harmless
+        self.removed: list[str] = []  # what a dead writer had left, at opening
         self._lock = lock
         self._fan = compact_every
         self._mutex = threading.RLock()
@@ -68,7 +69,7 @@ class Ledger:
         self._lookups_at = -1
 
     @classmethod
-    def open(cls, root: str | Path, *, writer: bool = False, compact_every: int = 64) -> Self:
+    def open(cls, root: str | Path, *, writer: bool = False, compact_every: int = 16) -> Self:
         """Open a ledger; a writer creates a missing one and clears away what a crash left.
 
         Parameters
@@ -273,6 +274,7 @@ class Ledger:
             for entry in list(os.scandir(folder)):
                 if parts.is_leftover(entry.name, keep):
                     Path(entry.path).unlink()
+                    self.removed.append(f"{name}/{entry.name}")
         self._next = max(committed) + 1
         self._load_lookups()
 
@@ -323,7 +325,9 @@ class Ledger:
         tables = self._look(("commits", *Lookups.TABLES), None)
         lookups = Lookups()
         for name in Lookups.TABLES:
-            lookups.absorb(name, schema.python_rows(_newest(tables[name], schema.KEYS[name])))
+            # Of segments every row matters: a later one may not know the checksum of its version.
+            table = tables[name] if name == "segments" else _newest(tables[name], schema.KEYS[name])
+            lookups.absorb(name, schema.python_rows(table))
         self._lookups = lookups
         self._lookups_at = pc.max(tables["commits"]["commit_no"]).as_py()
 

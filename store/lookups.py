@@ -1,6 +1,6 @@
 """Quick answers from the ledger: what is the present state of a segment, an exposure, a product?
 
-The index is built from the newest rows when a ledger opens and follows every commit.
+The index is built when a ledger opens and follows every commit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Lookups:
     def __init__(self) -> None:
         self._segments: dict[str, Row] = {}
         self._versions: dict[str, dict[int, Row]] = {}
-        self._paths: dict[str, str] = {}
+        self._contents: dict[str, dict[str, int]] = {}
         self._members: dict[str, dict[str, None]] = {}
         self._exposures: dict[str, Row] = {}
         self._products: dict[str, Row] = {}
@@ -60,11 +60,11 @@ class Lookups:
     def _absorb_segment(self, row: Row) -> None:
         name = row["segment_id"]
         self._versions.setdefault(name, {})[row["version"]] = row
+        self._contents.setdefault(name, {}).setdefault(row["sha256"] or "", row["version"])
         present = self._segments.get(name)
         # Retiring an old version must not make it the present one again.
         if present is None or row["state"] != "superseded" or row["version"] == present["version"]:
             self._segments[name] = row
-            self._paths[row["path"]] = name
             self._members.setdefault(row["exposure_id"], {})[name] = None
 
     def _absorb_product(self, row: Row) -> None:
@@ -86,19 +86,21 @@ class Lookups:
         """Present rows of all segments, or of those in one of the given states."""
         return [row for row in self._segments.values() if not states or row["state"] in states]
 
-    def unchanged(self, path: str | Path, size: int, mtime_ns: int) -> Row | None:
-        """The segment last seen at this path if size (bytes) and modification time are as they were."""
-        row = self._segments.get(self._paths.get(str(path), ""))
-        same = row is not None and row["path"] == str(path) and row["bytes"] == size
-        return row if same and row is not None and row["mtime_ns"] == mtime_ns else None
+    def versions(self, segment_id: str) -> list[Row]:
+        """The newest row of every version of a segment, lowest version first."""
+        return [row for _, row in sorted(self._versions.get(segment_id, {}).items())]
+
+    def versions(self, segment_id: str) -> list[Row]:
+        """The newest row of every version seen of a segment, oldest version first."""
+        return [row for _, row in sorted(self._versions.get(segment_id, {}).items())]
 
     def version(self, segment_id: str, sha256: str) -> int:
-        """The number of this content of a segment: the old one if it was seen before, else the next."""
-        versions = self._versions.get(segment_id, {})
-        for number, row in versions.items():
-            if row["sha256"] == sha256:
-                return number
-        return max(versions, default=0) + 1
+        """The number of this content of a segment: the old one if it was seen before, else the next.
+
+        An empty checksum stands for content that could not be read; it has a number of its own.
+        """
+        known = self._contents.get(segment_id, {})
+        return known[sha256] if sha256 in known else max(self._versions.get(segment_id, ()), default=0) + 1
 
     def exposure(self, exposure_id: str) -> Row | None:
         """The newest row of an exposure, or None."""
@@ -132,14 +134,6 @@ class Lookups:
             for row in self._products.values()
             if (exposure_id is None or row["exposure_id"] == exposure_id)
             and (segment_id is None or row["segment_id"] == segment_id)
-        ]
-
-    def products_from(self, sha256: str) -> list[Row]:
-        """Current products made from an input of this checksum, alone or with others."""
-        return [
-            row
-            for row in self._products.values()
-            if any(item["sha256"] == sha256 for item in row["inputs"] or ())
         ]
 
     def runs(self) -> list[Row]:

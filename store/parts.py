@@ -140,21 +140,21 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     """
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     try:
-        with pq.ParquetFile(path) as file:
-            facts = file.schema_arrow.metadata or {}
-            known = [name for name in wanted.names if name in file.schema_arrow.names]
-            table = file.read(columns=known)
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            written = file.schema_arrow
+            known = [name for name in wanted.names if name in written.names]
+            table = file.read(columns=known, use_threads=False)
             rows = file.metadata.num_rows
     except pa.ArrowException as error:
         raise Misconfigured(
             f"{path} is damaged ({error}); restore the ledger from a copy, or move it away to begin a new one"
         ) from error
-    written_as = int(facts.get(b"schema_version", b"0"))
-    if written_as > SCHEMA_VERSION:
+    version = int((written.metadata or {}).get(b"schema_version", b"0"))
+    if version > SCHEMA_VERSION:
         raise Misconfigured(
-            f"{path} has schema version {written_as}; this upramp knows {SCHEMA_VERSION}: install a newer one"
+            f"{path} has schema version {version}; this upramp knows {SCHEMA_VERSION}: install a newer one"
         )
-    columns_read = [
+    arrays = [
         table.column(f.name).cast(f.type) if f.name in known else pa.nulls(rows, f.type) for f in wanted
     ]
-    return pa.Table.from_arrays(columns_read, schema=wanted)
+    return pa.Table.from_arrays(arrays, schema=wanted)
