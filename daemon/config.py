@@ -50,7 +50,7 @@ class Watch:
     settle_s: float = _least(0, 2.0)
     poll_s: float = _least(0.05, 5.0)
     rescan_s: float = _least(1, 60.0)
-    stale_s: float = _least(0, 3600.0)
+    stale_s: float = _least(0, 600.0)
 
 
 @dataclass(frozen=True)

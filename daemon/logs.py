@@ -47,7 +47,7 @@ class Vocabulary:
             if str(name) in self._told:
                 raise structlog.DropEvent
             self._told.add(str(name))
-            entry |= {"event": "unknown_event", "name": str(name)}
+            entry |= {"event": "unknown_event", "name": str(name), "level": "warning"}
         return entry
 
 
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 def _json(logger: Any, method: str, entry: Any) -> str:
     """One line: the common fields first, in the same order always."""
     first = {k: entry[k] for k in ("timestamp", "level", "event", *IDS) if k in entry}
-    return json.dumps(_plain(first | dict(entry)), ensure_ascii=False)
+    return json.dumps(_plain(first | dict(entry)))  # ASCII: file names may be no valid text
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
@@ -99,7 +99,7 @@ class _Quiet(logging.Filter):
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return hasattr(record, "_logger") or isinstance(record.msg, dict) or record.levelno >= self.level
+        return hasattr(record, "_logger") or record.levelno >= self.level
 
 
 class _Adopted(logging.Logger):
@@ -147,7 +147,7 @@ def configure(log: Log | None = None, *, strict: bool = False, stream: TextIO | 
     handler: logging.Handler
     if log.file is not None:
         log.file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.WatchedFileHandler(log.file, encoding="utf-8")
+        handler = logging.handlers.WatchedFileHandler(log.file, encoding="utf-8", errors="backslashreplace")
     else:
         handler = logging.StreamHandler(stream) if stream is not None else _Stderr()
     terminal = log.file is None and (stream or sys.stderr).isatty()

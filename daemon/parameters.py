@@ -114,7 +114,12 @@ def _number(value: Any, hint: type, text: str | None, lenient: bool) -> int | fl
     if isinstance(number, bool) or not isinstance(number, (int, float)) or math.isnan(number):
         raise ValueError(f"expected {wanted}, got {value!r}")
     if hint is float:
-        return float(number)
+        try:
+            return float(number)
+        except OverflowError:
+            raise ValueError(
+                f"expected {wanted} of ordinary size, got one of {len(str(value))} digits"
+            ) from None
     if isinstance(number, float) and not (lenient and number.is_integer()):
         raise ValueError(f"expected {wanted}, got {value!r}")
     return int(number)

@@ -107,6 +107,16 @@ EVENTS: dict[str, Event] = {
         "warning",
         {"folder": "the folder", "reason": _REASON},
     ),
+    "watch_fallback": Event(
+        "inotify cannot watch a folder (often its limit of watches is reached); it is polled instead.",
+        "warning",
+        {"folder": "the folder", "reason": _REASON},
+    ),
+    "watch_error": Event(
+        "A fault in upramp while watching; it goes on, the file is tried again.",
+        "error",
+        {"path": _PATH, "reason": _REASON},
+    ),
     "watch_overflow": Event(
         "More files changed at once than the kernel's queue holds; all folders are scanned again.", "warning"
     ),
@@ -125,7 +135,7 @@ EVENTS: dict[str, Event] = {
         fields={"path": _PATH, "bytes": "size", "seconds": "wall-clock seconds since it was first seen"},
     ),
     "file_stale": Event(
-        "A file was not made whole within the limit; it is handed on, to be recorded as it is.",
+        "A file is not whole and seems to stay so; it is handed on, to be recorded as it is.",
         "warning",
         {"path": _PATH, "bytes": "size", "reason": _REASON, "seconds": "wall-clock seconds of waiting"},
     ),
