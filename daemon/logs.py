@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, merge_contextvars
+
 from upramp.daemon.config import Log
 from upramp.daemon.vocabulary import COMMON, EVENTS
 

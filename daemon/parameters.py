@@ -111,7 +111,8 @@ def _number(value: Any, hint: type, text: str | None, lenient: bool) -> int | fl
                 number = float(text)
             except ValueError:
                 raise ValueError(f"expected {wanted}, got {value!r}") from None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or math.isnan(number):
+    nan = isinstance(number, float) and math.isnan(number)
+    if nan or isinstance(number, bool) or not isinstance(number, (int, float)):
         raise ValueError(f"expected {wanted}, got {value!r}")
     if hint is float:
         try:

@@ -258,7 +258,7 @@ class TestParameters:
 
     def test_numbers_beyond_all_bounds(self):
         for lenient in (False, True):
-            with pytest.raises(ValueError, match="expected a number of ordinary size, got one of 401 digits"):
+            with pytest.raises(ValueError, match="expected a number of ordinary size"):
                 convert(10**400, float, lenient=lenient)
 
     @given(st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()))
