@@ -1,0 +1,329 @@
+"""The desk: takes one event after the other, and hands work to workers.
+
+One thread handles all events and alone writes the ledger. Reading files in (checksum,
+header, plan) and calibrating happen elsewhere and come back as events. ``upramp run`` and
+``upramp watch`` sit at the same desk; they differ in where events come from and when it closes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import heapq
+import importlib.metadata
+import itertools
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from upramp.daemon.config import Config
+from upramp.daemon.events import (
+    Event,
+    FileSettled,
+    Identity,
+    SegmentArrived,
+    SegmentCalibrated,
+    SegmentDue,
+    SegmentFailed,
+    Tries,
+    Work,
+)
+from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify
+from upramp.stages.core.errors import Misconfigured, Retryable, Unprocessable
+from upramp.store import schema
+
+AHEAD = 2
+"""Files read in ahead of free workers: enough to keep them busy, few enough to stay small."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a whole run. ``patient``: wait for a full ledger disk for ever, as a service does."""
+
+    config: Config
+    run_id: str
+    force: bool = False
+    patient: bool = False
+
+
+class Calibrator(Protocol):
+    """What the handlers need of ``calibrate.py``."""
+
+    def plan(self, path: Path, settings: Settings) -> Any:
+        """What would be done with a file; nothing is processed."""
+
+    def calibrate(self, plan: Any, input_sha256: str) -> Any:
+        """Do it and publish the products."""
+
+
+class Calibration:
+    """The real one. Imported when first used, and picklable: worker processes get a copy."""
+
+    def plan(self, path: Path, settings: Settings) -> Any:
+        """See ``calibrate.plan``."""
+        from upramp.daemon import calibrate
+
+        config = settings.config
+        return calibrate.plan(
+            calibrate.CalibrationJob(path, settings.run_id, config, config.assignments, settings.force)
+        )
+
+    def calibrate(self, plan: Any, input_sha256: str) -> Any:
+        """See ``calibrate.calibrate``."""
+        from upramp.daemon import calibrate
+
+        return calibrate.calibrate(plan, input_sha256)
+
+
+class Ledger(Protocol):
+    """What the handlers need of the ledger: the present state in memory, and commits."""
+
+    state: Any
+
+    def commit(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+        """Append rows of several tables: all or none."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A reader is free again; ``event`` is what it found."""
+
+    event: Event | None
+
+
+Handler = Callable[["Desk", Any], Sequence[Event]]
+
+
+@dataclass
+class Desk:
+    """State of a run, in memory; all that matters is in the ledger.
+
+    Attributes
+    ----------
+    settings : Settings
+    ledger : Ledger
+        Open for writing.
+    calibrator : Calibrator
+    crew, readers : Crew
+        Who calibrates, who reads files in.
+    queue : Queue
+    policy : RetryPolicy
+    handlers : mapping
+        Type of event -> function; see ``handlers.HANDLERS``.
+    listeners : list of callable
+        Are told every event, before it is handled.
+    in_hand : dict
+        Files between settling and the end of their work.
+    """
+
+    settings: Settings
+    ledger: Ledger
+    calibrator: Calibrator
+    crew: Crew
+    readers: Crew
+    queue: Queue
+    handlers: Mapping[type, Handler]
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)
+    clock: Callable[[], float] = time.monotonic
+    in_hand: dict[Path, Identity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.inbox: SimpleQueue[Event | _Read | None] = SimpleQueue()
+        self._unread: deque[tuple[Identity, str, Tries]] = deque()
+        self._reading = False
+        self._timers: list[tuple[float, int, Event | None]] = []
+        self._count = itertools.count()
+        self._refusals = 0
+
+    # What handlers use
+
+    def read(self, identity: Identity, sha256: str, tries: Tries) -> None:
+        """Have a file read in; ``SegmentArrived`` or ``SegmentFailed`` follows. No checksum: compute it."""
+        self.in_hand[identity.path] = identity
+        self._unread.append((identity, sha256, tries))
+
+    def begin(self, work: Work) -> None:
+        """Have a segment calibrated; ``SegmentCalibrated`` or ``SegmentFailed`` follows."""
+
+        def finished(outcome: Any, error: BaseException | None) -> None:
+            if error is not None:
+                self.inbox.put(SegmentFailed(work.identity, classify(error), work.tries, work.sha256, work))
+            else:
+                self.inbox.put(SegmentCalibrated(work, outcome))
+
+        if self.crew.in_process:
+            self.crew.submit(finished, self.calibrator.calibrate, work.plan, work.sha256)
+        else:
+            path = work.identity.path
+            self.crew.submit(finished, plan_and_calibrate, self.calibrator, path, self.settings, work.sha256)
+
+    def later(self, seconds: float, event: Event | None) -> None:
+        """Let an event happen after a while; None only makes the desk look up."""
+        heapq.heappush(self._timers, (self.clock() + seconds, next(self._count), event))
+
+    def release(self, identity: Identity) -> None:
+        """A file's work is over."""
+        if self.in_hand.get(identity.path) == identity:
+            del self.in_hand[identity.path]
+
+    def commit(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Write to the ledger; time, run and version are filled in where a row has none."""
+        common = {"at": schema.now(), "run_id": self.settings.run_id, "upramp_version": upramp_version()}
+        filled = {
+            name: [
+                {**{c: v for c, v in common.items() if c in schema.SCHEMAS[name].names}, **row}
+                for row in rows
+            ]
+            for name, rows in tables.items()
+        }
+        self.ledger.commit(filled)
+        self._refusals = 0
+
+    # The loop
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do, now or later."""
+        return not (self._unread or self._reading or self._timers or len(self.queue)) and self.inbox.empty()
+
+    @property
+    def unread(self) -> int:
+        """Files that wait to be read in."""
+        return len(self._unread) + self._reading
+
+    def run(self, until: Callable[[], bool], accept: Callable[[], bool] = lambda: True) -> None:
+        """Handle events until ``until()``; new work is begun only while ``accept()``.
+
+        Both are asked after every event; ``wake`` makes the desk look up.
+        """
+        while True:
+            if accept():
+                self._start_due()
+            if until():
+                return
+            try:
+                event = self.inbox.get(timeout=self._patience())
+            except Empty:
+                event = None
+            if isinstance(event, _Read):
+                self._reading = False
+                event = event.event
+            if event is not None:
+                self.dispatch(event)
+            while self._timers and self._timers[0][0] <= self.clock():
+                due = heapq.heappop(self._timers)[2]
+                if due is not None:
+                    self.dispatch(due)
+
+    def wake(self) -> None:
+        """Make the desk look up; may be called from any thread and from signal handlers."""
+        self.inbox.put(None)
+
+    def dispatch(self, event: Event) -> None:
+        """Tell and handle an event and all that follow from it."""
+        todo = deque([event])
+        while todo:
+            event = todo.popleft()
+            for listener in self.listeners:
+                listener(event)
+            handler = self.handlers.get(type(event))
+            if handler is not None:
+                todo.extend(self._handle(handler, event))
+
+    def _handle(self, handler: Handler, event: Any) -> Sequence[Event]:
+        try:
+            return handler(self, event)
+        except Retryable:
+            # only the ledger raises this here: nothing was committed, so the same event can happen again
+            self._refusals += 1
+            if not self.settings.patient and self._refusals > self.policy.attempts:
+                raise
+            self.later(self.policy.pause(self._refusals), event)
+            return []
+        except Misconfigured:
+            raise
+        except Exception as error:
+            work: Work | None = getattr(event, "work", None)
+            if isinstance(event, SegmentFailed) or not (work or isinstance(event, FileSettled)):
+                raise
+            identity = work.identity if work else Identity(event.path, 0, 0)
+            tries = work.tries if work else event.tries
+            return [SegmentFailed(identity, classify(error), tries, work.sha256 if work else "", work)]
+
+    def _start_due(self) -> None:
+        while (work := self.queue.take()) is not None:
+            self.dispatch(SegmentDue(work))
+        if self._unread and not self._reading and len(self.queue) < self.queue.room + AHEAD:
+            identity, sha256, tries = self._unread.popleft()
+            self._reading = True
+
+            def read(event: Event | None, error: BaseException | None) -> None:
+                if error is not None:
+                    event = SegmentFailed(identity, classify(error), tries, sha256)
+                self.inbox.put(_Read(event))
+
+            self.readers.submit(read, look, self.calibrator, self.settings, identity, sha256, tries)
+
+    def _patience(self) -> float | None:
+        if not self._timers:
+            return None
+        return max(self._timers[0][0] - self.clock(), 0.0)
+
+
+def identify(path: Path) -> Identity:
+    """Size and time of a regular file.
+
+    Raises
+    ------
+    Unprocessable
+        If it is a folder, a pipe or the like.
+    OSError
+        If it cannot be looked at.
+    """
+    facts = path.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise Unprocessable(f"{path.name!r} is a folder with the name of a file; rename it or move it away")
+    if not stat.S_ISREG(facts.st_mode):
+        raise Unprocessable(f"{path.name!r} is not a regular file but a device, pipe or socket; move it away")
+    return Identity(path, facts.st_size, facts.st_mtime_ns)
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256: str, tries: Tries) -> Event:
+    """Read a file in: its checksum, its header, the plan. Runs on a reader."""
+    try:
+        sha256 = sha256 or sha256_of(identity.path)
+        plan = calibrator.plan(identity.path, settings)
+        uncal = plan.uncal
+        key = plan.fingerprint(sha256)
+        return SegmentArrived(Work(identity, sha256, uncal.segment_id, uncal.exposure_id, key, plan, tries))
+    except Exception as error:
+        return SegmentFailed(identity, classify(error), tries, sha256)
+
+
+def plan_and_calibrate(calibrator: Calibrator, path: Path, settings: Settings, sha256: str) -> Any:
+    """Plan again and calibrate, in a worker process: plans hold open files and do not travel."""
+    return calibrator.calibrate(calibrator.plan(path, settings), sha256)
+
+
+@functools.cache
+def upramp_version() -> str:
+    """The version that is installed."""
+    return importlib.metadata.version("upramp")
+
+
+def new_run_id() -> str:
+    """Time and process: readable, in order, and different for every start."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.getpid()}"

@@ -1,0 +1,180 @@
+"""The vocabulary of what happens: what a handler is given and what it says next.
+
+``handlers.py`` has one function for each event that asks for something to be done; the others
+(``FileSkipped``, ``SegmentCommitted``, ``ExposureCompleted`` ...) are told to whoever listens:
+the log, the progress bar, the closing summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells without reading it whether a file is still the same: where, how long, how old."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often a file was tried already: ``attempts`` in all, ``crashes`` of them killed the worker."""
+
+    attempts: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """One segment to be calibrated: the file as it was read, and what is planned for it.
+
+    ``plan`` is what the calibrator made of the file; handlers read its ``segment_id``,
+    ``exposure_id`` and ``fingerprint`` through the calibrator's facts, never its inside.
+    """
+
+    identity: Identity
+    sha256: str
+    segment_id: str
+    exposure_id: str
+    fingerprint: str
+    plan: Any
+    tries: Tries = field(default_factory=Tries)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something failed and what helps. ``kind`` decides whether and when it is tried again."""
+
+    kind: str  # unprocessable | retryable | misconfigured | crashed | unexpected
+    reason: str
+    remedy: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class FileSettled:
+    """A file lies still: it is whole, as far as its size and time can tell."""
+
+    path: Path
+    tries: Tries = field(default_factory=Tries)
+
+
+@dataclass(frozen=True)
+class SegmentArrived:
+    """The file was read: it is a segment of an exposure, and it is known what would be done."""
+
+    work: Work
+
+
+@dataclass(frozen=True)
+class SegmentDue:
+    """The segment's turn has come: nothing else works on it."""
+
+    work: Work
+
+
+@dataclass(frozen=True)
+class SegmentCalibrated:
+    """Products were published under their names; nothing is in the ledger yet."""
+
+    work: Work
+    outcome: Any
+
+
+@dataclass(frozen=True)
+class SegmentFailed:
+    """Reading, planning or calibrating a file failed. ``work`` is None where it could not even be read."""
+
+    identity: Identity
+    failure: Failure
+    tries: Tries
+    sha256: str = ""
+    work: Work | None = None
+
+
+@dataclass(frozen=True)
+class FileSkipped:
+    """Nothing to do: the ledger has it. ``failed`` when what the ledger has is a failure."""
+
+    path: Path
+    segment_id: str
+    reason: str
+    failed: bool = False
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentCommitted:
+    """A segment's products and the ledger's rows about them are both in place."""
+
+    path: Path
+    segment_id: str
+    exposure_id: str
+    version: int
+    products: Sequence[Mapping[str, Any]]
+    seconds: float
+    peak_mb: float
+    attempt: int = 1
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SegmentSuperseded:
+    """A newer version of a segment stands: what was made of this one no longer counts."""
+
+    path: Path
+    segment_id: str
+    exposure_id: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetryPlanned:
+    """It failed for a passing reason and will be tried again."""
+
+    path: Path
+    segment_id: str
+    failure: Failure
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FileFailed:
+    """It failed for good, or for now: recorded, with reason and remedy."""
+
+    path: Path
+    segment_id: str
+    failure: Failure
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class ExposureCompleted:
+    """Every segment of the exposure is calibrated in its newest version, no integration missing."""
+
+    exposure_id: str
+    segments: Sequence[str]
+    integrations: int
+
+
+Event = (
+    FileSettled
+    | SegmentArrived
+    | SegmentDue
+    | SegmentCalibrated
+    | SegmentFailed
+    | FileSkipped
+    | SegmentCommitted
+    | SegmentSuperseded
+    | RetryPlanned
+    | FileFailed
+    | ExposureCompleted
+)

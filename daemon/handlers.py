@@ -1,0 +1,309 @@
+"""What happens when: one function for each event, from a file that lies still to a complete exposure.
+
+    FileSettled        is it known already?            -> read it in
+    SegmentArrived     it is a segment                 -> queue, one at a time for each segment
+    SegmentDue         its turn: still needed?         -> calibrate
+    SegmentCalibrated  products are published          -> one ledger transaction
+    SegmentFailed      why, and what then?             -> again later, or recorded
+    ExposureCompleted  all segments are calibrated     (told; later stages begin here)
+
+Order of writing. Products are written in a scratch folder, made durable and renamed into place;
+then one ledger transaction records them together with the segment, its step runs and the state of
+its exposure. So the ledger never speaks of a product that is not there. If the process dies before
+the transaction, the ledger knows nothing of the work: the next start does it again and renames the
+same products over those that were left (same input, parameters and references give the same
+pixels). Nothing is recorded twice, because nothing was recorded.
+
+Which file counts. A segment is known by its name, and its newest content counts: when its file
+changes, or when a file of the same name settles in another folder, that is a new version, and what
+was made of the old one is superseded. The same content again, from wherever, is no news. A file that
+lost to another folder's is not taken again just because it still lies there; at a start, files are
+taken in order of their times, so that the newest comes last. A file that only has a segment's name
+and cannot be read as one never displaces a good file in another folder. Inputs are only ever read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from upramp.daemon import records
+from upramp.daemon.desk import Desk, Handler, identify, upramp_version
+from upramp.daemon.events import (
+    Event,
+    ExposureCompleted,
+    FileFailed,
+    FileSettled,
+    FileSkipped,
+    Identity,
+    RetryPlanned,
+    SegmentArrived,
+    SegmentCalibrated,
+    SegmentCommitted,
+    SegmentDue,
+    SegmentFailed,
+    SegmentSuperseded,
+    Work,
+)
+from upramp.daemon.jobs import after, classify, final_for_content, next_pause
+from upramp.stages.core.errors import UprampError
+from upramp.store import schema
+from upramp.store.lookups import superseded
+
+Row = Mapping[str, Any]
+
+
+def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
+    """Read a file in, unless it is at work already or size and time say that nothing can have changed."""
+    path = event.path
+    try:
+        identity = identify(path)
+    except FileNotFoundError as error:
+        return _on_vanished(desk, event, error)
+    except (UprampError, OSError) as error:
+        return [SegmentFailed(Identity(path, 0, 0), classify(error), event.tries)]
+    if desk.in_hand.get(path) == identity and not event.tries.attempts:
+        return []
+    known = _seen_as(desk, identity)
+    if known and not desk.settings.force:
+        if known["state"] == "failed" and final_for_content(known["failure"]) and _same_upramp(known):
+            return [
+                FileSkipped(path, known["segment_id"], known["reason"], failed=True, remedy=known["remedy"])
+            ]
+        if rival := _lost_to(desk, known):
+            reason = f"superseded by {rival['path']}, which came later"
+            return [FileSkipped(path, known["segment_id"], reason, remedy="use --force to take it again")]
+    desk.read(identity, known["sha256"] or "" if known else "", event.tries)
+    return []
+
+
+def on_segment_arrived(desk: Desk, event: SegmentArrived) -> Sequence[Event]:
+    """Line up. What waits from an older reading of the same file gives way."""
+    desk.queue.put(event.work)
+    return []
+
+
+def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
+    """Calibrate, unless the ledger has it done with the same input, parameters and references."""
+    work = event.work
+    present = desk.ledger.state.segment(work.segment_id)
+    if not desk.settings.force and _is_done(desk, present, work):
+        desk.queue.done(work)
+        desk.release(work.identity)
+        same = present["path"] == str(work.identity.path)
+        reason = "unchanged" if same else f"same content as {present['path']}, which is calibrated"
+        return [FileSkipped(work.identity.path, work.segment_id, reason)]
+    desk.begin(work)
+    return []
+
+
+def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Event]:
+    """Record what was made, in one transaction; see whether the exposure is complete."""
+    work, outcome = event.work, event.outcome
+    if _changed_since(work.identity):
+        # made of two contents, perhaps; the products will be replaced, and are not recorded
+        desk.queue.done(work)
+        desk.release(work.identity)
+        desk.later(desk.settings.config.watch.settle_s, FileSettled(work.identity.path))
+        return []
+    version = desk.ledger.state.version(work.segment_id, work.sha256)
+    about = {"segment_id": work.segment_id, "exposure_id": work.exposure_id}
+    row = records.calibrated_row(work, version)
+    products = [{**about, "version": version, "state": "current", **p} for p in outcome.products]
+    retired, old_products = _retire(desk, row, work.identity, {p["path"] for p in products})
+    tables = {
+        "segments": [*retired, row],
+        "step_runs": [{**about, "input_sha256": work.sha256, **s} for s in outcome.step_runs],
+        "products": [*old_products, *products],
+        "integrations": [{**about, "version": version, **i} for i in outcome.integrations],
+    }
+    paths = [str(p["path"]) for p in products]
+    completed = _count_exposure(desk, tables, row, paths)
+    desk.commit(tables)
+    desk.queue.done(work)
+    desk.release(work.identity)
+    committed = SegmentCommitted(
+        work.identity.path,
+        work.segment_id,
+        work.exposure_id,
+        version,
+        products,
+        outcome.seconds,
+        outcome.peak_mb,
+        work.tries.attempts + 1,
+        _counters(outcome.step_runs),
+    )
+    return [*_superseded_events(retired), committed, *completed]
+
+
+def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
+    """Try again later if that can help, else record the failure with reason and remedy. The rest goes on."""
+    identity, work, failure = event.identity, event.work, event.failure
+    if _changed_since(identity):
+        # what failed is no longer there: judge what is
+        if work:
+            desk.queue.done(work)
+        desk.release(identity)
+        desk.later(desk.settings.config.watch.settle_s, FileSettled(identity.path))
+        return []
+    tries = after(event.tries, failure)
+    pause = next_pause(failure, tries, desk.policy)
+    state = "failed" if pause is None else "waiting"
+    segment_id = work.segment_id if work else records.names_of(identity.path)[0]
+    present = desk.ledger.state.segment(segment_id)
+    version, sha256 = _failed_version(desk, segment_id, present, identity, event.sha256)
+    row = records.failed_row(identity, sha256, work, version, failure, tries.attempts, state)
+    told: list[Event] = []
+    if present and present["state"] == "calibrated" and present["path"] != row["path"] and work is None:
+        # only its name says that it is this segment: recorded, but the good file elsewhere goes on counting
+        if version != present["version"]:
+            desk.commit({"segments": [row, records.plain(present)]})
+    else:
+        retired, old_products = _retire(desk, row, identity, set())
+        tables = {"segments": [*retired, row], "products": old_products}
+        _count_exposure(desk, tables, row, [])
+        desk.commit(tables)
+        told = _superseded_events(retired)
+    if work:
+        desk.queue.done(work)
+    if pause is None:
+        desk.release(identity)
+        return [*told, FileFailed(identity.path, segment_id, failure, tries.attempts)]
+    desk.later(pause, FileSettled(identity.path, tries))
+    return [*told, RetryPlanned(identity.path, segment_id, failure, tries.attempts, pause)]
+
+
+HANDLERS: dict[type, Handler] = {
+    FileSettled: on_file_settled,
+    SegmentArrived: on_segment_arrived,
+    SegmentDue: on_segment_due,
+    SegmentCalibrated: on_segment_calibrated,
+    SegmentFailed: on_segment_failed,
+}
+"""Which function handles which event; all other events are only told."""
+
+
+def _on_vanished(desk: Desk, event: FileSettled, error: FileNotFoundError) -> Sequence[Event]:
+    """A file that went away is a failure only if nothing is known of its segment."""
+    segment_id, _ = records.names_of(event.path)
+    desk.in_hand.pop(event.path, None)
+    present = desk.ledger.state.segment(segment_id)
+    if present and present["state"] == "calibrated":
+        return [FileSkipped(event.path, segment_id, "gone; it was calibrated before")]
+    return [SegmentFailed(Identity(event.path, 0, 0), classify(error), event.tries)]
+
+
+def _seen_as(desk: Desk, identity: Identity) -> Row | None:
+    """The ledger's row of this very file, by path, size and time: of whichever version."""
+    segment_id, _ = records.names_of(identity.path)
+    facts = (str(identity.path), identity.size, identity.mtime_ns)
+    for row in desk.ledger.state.versions(segment_id):
+        if (row["path"], row["bytes"], row["mtime_ns"]) == facts:
+            return row
+    return None
+
+
+def _lost_to(desk: Desk, known: Row) -> Row | None:
+    """The newer delivery in another folder, still there, that superseded this file's content."""
+    present = desk.ledger.state.segment(known["segment_id"])
+    if known["state"] != "superseded" or present is None or present["path"] == known["path"]:
+        return None
+    return present if _there(present) else None
+
+
+def _there(row: Row) -> bool:
+    try:
+        found = identify(Path(row["path"]))
+    except (OSError, UprampError):
+        return False
+    return (found.size, found.mtime_ns) == (row["bytes"], row["mtime_ns"])
+
+
+def _same_upramp(row: Row) -> bool:
+    return row["upramp_version"] == upramp_version()
+
+
+def _is_done(desk: Desk, present: Row | None, work: Work) -> bool:
+    if present is None or present["state"] != "calibrated" or present["key"] != work.fingerprint:
+        return False
+    return bool(desk.ledger.state.done(work.fingerprint))
+
+
+def _changed_since(identity: Identity) -> bool:
+    """Whether another content lies there now. A file that went away after it was read has not changed."""
+    if identity.size == identity.mtime_ns == 0:
+        return False
+    try:
+        return identify(identity.path) != identity
+    except FileNotFoundError:
+        return False
+    except (OSError, UprampError):
+        return True
+
+
+def _failed_version(
+    desk: Desk, segment_id: str, present: Row | None, identity: Identity, sha256: str
+) -> tuple[int, str]:
+    """Version and checksum of a failure; the present ones if size and time say that nothing changed."""
+    if not sha256 and present is not None:
+        facts = (present["path"], present["bytes"], present["mtime_ns"])
+        if facts == (str(identity.path), identity.size, identity.mtime_ns):
+            return present["version"], present["sha256"]
+    return desk.ledger.state.version(segment_id, sha256), sha256
+
+
+def _retire(
+    desk: Desk, row: Row, by: Identity, replaced: set[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows that supersede the segment's present version, if ``row`` is another, and what was made of it.
+
+    Products in ``replaced`` are left out: the ledger supersedes them as their successors come.
+    """
+    at = schema.now()
+    present = desk.ledger.state.segment(row["segment_id"])
+    retired = []
+    if present is not None and present["version"] != row["version"]:
+        retired.append(records.retired_row(present, by, at, desk.settings.run_id))
+    if not retired and row["state"] != "calibrated":
+        return [], []
+    products = [
+        superseded(p, row["sha256"], at)
+        for p in desk.ledger.state.products(segment_id=row["segment_id"])
+        if p["path"] not in replaced
+    ]
+    return retired, products
+
+
+def _count_exposure(
+    desk: Desk, tables: dict[str, Any], row: Row, products: Sequence[str]
+) -> Sequence[ExposureCompleted]:
+    """Add the exposure's row to a transaction if its state changes; the event if it becomes complete."""
+    state, exposure_id, segment_id = desk.ledger.state, row["exposure_id"], row["segment_id"]
+    others = [m for m in state.exposure_segments(exposure_id) if m["segment_id"] != segment_id]
+    old = state.exposure(exposure_id)
+    count = records.tally([*others, row], old)
+    if not count.expected:
+        return []
+    paths = [p["path"] for m in others for p in state.products(segment_id=m["segment_id"])]
+    new = records.exposure_row(exposure_id, count, [*paths, *products], schema.now())
+    if records.same_exposure(old, new):
+        return []
+    tables["exposures"] = [new]
+    before = old is not None and old["state"] == "completed" and old["input_sha256"] == new["input_sha256"]
+    if new["state"] != "completed" or before:
+        return []
+    segments = [member["segment_id"] for member in count.calibrated]
+    return [ExposureCompleted(exposure_id, segments, count.integrations)]
+
+
+def _counters(step_runs: Sequence[Row]) -> dict[str, int]:
+    """All counters of a job in one: "step.counter" -> number."""
+    return {f"{s['step']}.{name}": n for s in step_runs for name, n in (s.get("counters") or {}).items()}
+
+
+def _superseded_events(retired: Sequence[Row]) -> list[Event]:
+    return [
+        SegmentSuperseded(Path(r["path"]), r["segment_id"], r["exposure_id"], r["version"], r["reason"])
+        for r in retired
+    ]

@@ -1,0 +1,279 @@
+"""A workshop without pixels: the real desk, handlers and ledger around a calibrator that writes text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from upramp.daemon import handlers
+from upramp.daemon.config import Config, Output
+from upramp.daemon.desk import Desk, Settings
+from upramp.daemon.events import Event, FileSettled
+from upramp.daemon.jobs import Crew, Queue, RetryPolicy
+from upramp.stages.core.errors import Unprocessable
+from upramp.store import schema
+from upramp.store.ledger import Ledger
+from upramp.store.naming import parse_name
+
+
+class Kill(BaseException):
+    """The process dies here."""
+
+
+class Inline(Executor):
+    """Runs work when it is handed in. A kill goes straight through, as it would."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1000.0
+        return self.now
+
+
+class FakeCalibrator:
+    """Plans from JSON files, 'calibrates' by writing their text twice. Fails as its files ask it to."""
+
+    def __init__(self, hook: Callable[[str], None] = lambda where: None) -> None:
+        self.hook = hook
+        self.calibrated: list[str] = []
+        self.failures: dict[str, list[BaseException]] = {}
+        self.parameters = "default"
+        self.during: Callable[[Path], None] = lambda path: None
+
+    def plan(self, path: Path, settings: Settings) -> Any:
+        try:
+            facts = json.loads(path.read_text())
+        except ValueError as error:
+            raise Unprocessable(f"{path.name} is not FITS; fetch it again") from error
+        name = parse_name(path.name)
+        nints = facts["last"] - facts["first"] + 1
+        meta = SimpleNamespace(
+            segment=facts["segment"],
+            segments=facts["of"],
+            int_start=facts["first"],
+            int_end=facts["last"],
+            nints=nints,
+            nints_total=facts["total"],
+            ngroups=5,
+            nx=8,
+            ny=8,
+            instrument="NIRCAM",
+            detector="NRCA1",
+            exp_type="NRC_IMAGE",
+            subarray="FULL",
+            readpatt="RAPID",
+        )
+        uncal = SimpleNamespace(
+            segment_id=name.segment_id, exposure_id=name.exposure_id, meta=meta, header={}, path=path
+        )
+
+        def fingerprint(sha256: str) -> str:
+            return hashlib.sha256(f"{sha256} {self.parameters}".encode()).hexdigest()
+
+        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, settings=settings, text=path.read_text())
+
+    def calibrate(self, plan: Any, input_sha256: str) -> Any:
+        uncal, output = plan.uncal, plan.settings.config.output.folder
+        self.hook("calibrate")
+        if waiting := self.failures.get(uncal.path.name):
+            raise waiting.pop(0)
+        self.during(uncal.path)
+        self.calibrated.append(uncal.path.name)
+        job = f"{uncal.segment_id}-{len(self.calibrated)}-{os.urandom(4).hex()}"
+        products = []
+        output.mkdir(parents=True, exist_ok=True)
+        for kind in ("rate", "rateints"):
+            target = output / f"{uncal.segment_id}_{kind}.fits"
+            aside = output / f".{target.name}"
+            aside.write_text(f"{kind} of {plan.text}")
+            self.hook("publish")
+            os.replace(aside, target)
+            self.hook("published")
+            products.append(
+                {
+                    "path": str(target),
+                    "kind": kind,
+                    "created": schema.now(),
+                    "bytes": target.stat().st_size,
+                    "key": plan.fingerprint(input_sha256),
+                    "inputs": [{"path": str(uncal.path), "sha256": input_sha256}],
+                    "job_ids": [job],
+                }
+            )
+        return SimpleNamespace(
+            products=products,
+            step_runs=[
+                {
+                    "job_id": job,
+                    "step": "jump",
+                    "step_order": 1,
+                    "state": "COMPLETE",
+                    "counters": {"jumps": 3},
+                }
+            ],
+            integrations=[
+                {"job_id": job, "integration": i} for i in range(uncal.meta.int_start, uncal.meta.int_end + 1)
+            ],
+            seconds=0.5,
+            peak_mb=100.0,
+        )
+
+
+class HookedLedger:
+    """The real ledger with a place to die before and after each commit."""
+
+    def __init__(self, ledger: Ledger, hook: Callable[[str], None]) -> None:
+        self.ledger = ledger
+        self.hook = hook
+
+    @property
+    def state(self) -> Any:
+        return self.ledger.state
+
+    def commit(self, rows: Any) -> int:
+        self.hook("commit")
+        number = self.ledger.commit(rows)
+        self.hook("committed")
+        return number
+
+
+class Workshop:
+    """Folders, and a desk that can be opened, killed and opened again."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self.incoming.mkdir(parents=True)
+        self.config = Config(output=Output(folder=root / "products"))
+        self.hook: Callable[[str], None] = lambda where: None
+        self.calibrator = FakeCalibrator(lambda where: self.hook(where))
+        self.told: list[Event] = []
+        self.policy = RetryPolicy(attempts=3)
+
+    def write(self, name: str, folder: Path | None = None, mtime: int | None = None, **facts: Any) -> Path:
+        """An input file; content follows from ``facts``."""
+        folder = folder or self.incoming
+        folder.mkdir(exist_ok=True, parents=True)
+        path = folder / name
+        path.write_text(json.dumps({"segment": 1, "of": 1, "first": 1, "last": 2, "total": 2, **facts}))
+        if mtime is not None:
+            os.utime(path, ns=(mtime, mtime))
+        return path
+
+    def segment(self, number: int, of: int = 2, **facts: Any) -> Path:
+        """Segment ``number`` of an exposure of two integrations each."""
+        first = 2 * number - 1
+        place = {"segment": number, "of": of, "first": first, "last": first + 1, "total": 2 * of}
+        return self.write(f"jw01234001001_02101_00001-seg{number:03d}_nrca1_uncal.fits", **place | facts)
+
+    def open(self, **settings: Any) -> tuple[Desk, Ledger]:
+        """A desk over the ledger as it stands; close the ledger when done."""
+        ledger = Ledger.open(self.config.store_folder, writer=True)
+        desk = Desk(
+            Settings(self.config, "run", **settings),
+            HookedLedger(ledger, lambda where: self.hook(where)),
+            self.calibrator,
+            crew=Crew(Inline, in_process=True),
+            readers=Crew(Inline, in_process=True),
+            queue=Queue(1),
+            handlers=handlers.HANDLERS,
+            policy=self.policy,
+            listeners=[self.told.append],
+            clock=Clock(),
+        )
+        return desk, ledger
+
+    def run(self, *paths: Path, **settings: Any) -> list[Event]:
+        """One run over these files, in this order; what was told."""
+        self.told.clear()
+        desk, ledger = self.open(**settings)
+        try:
+            for path in paths:
+                desk.dispatch(FileSettled(path))
+            desk.run(until=lambda: desk.idle)
+        finally:
+            ledger.close()
+        return list(self.told)
+
+    def told_of(self, kind: type) -> list[Any]:
+        """The events of a kind that the last run told."""
+        return [event for event in self.told if type(event) is kind]
+
+    def read(self) -> Ledger:
+        """The ledger, for reading."""
+        return Ledger.open(self.config.store_folder)
+
+    def picture(self) -> dict[str, Any]:
+        """All that must not depend on order, repetition or accidents."""
+        ledger = self.read()
+        state = ledger.state
+        jobs = {row["job_id"] for row in ledger.latest("step_runs")}
+        current = state.products()
+        return {
+            "segments": sorted(
+                (r["segment_id"], r["version"], r["state"], r["sha256"], r["attempts"], r["key"])
+                for r in state.segments()
+            ),
+            "exposures": sorted(
+                (
+                    r["exposure_id"],
+                    r["state"],
+                    r["segments_in"],
+                    tuple(r["input_sha256"]),
+                    tuple(r["products"]),
+                )
+                for r in state.exposures()
+            ),
+            "products": sorted((r["path"], r["key"], r["version"], r["bytes"]) for r in current),
+            "jobs": len(jobs),
+            "integrations": len(ledger.latest("integrations")),
+            "made by known jobs": all(set(r["job_ids"]) <= jobs for r in current),
+            "files": {p.name: p.read_text() for p in sorted(self.config.output.folder.glob("*.fits"))},
+        }
+
+
+@pytest.fixture(scope="session")
+def new_workshop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Workshop]:
+    """Makes workshops, each in folders of its own."""
+    return lambda: Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture
+def workshop(new_workshop: Callable[[], Workshop]) -> Iterator[Workshop]:
+    """A workshop for one test."""
+    yield new_workshop()
+
+
+@pytest.fixture(scope="session")
+def kill() -> type[BaseException]:
+    """What stands for SIGKILL."""
+    return Kill
+
+
+@pytest.fixture(scope="session")
+def inline() -> type[Executor]:
+    """The executor that runs work at once."""
+    return Inline
