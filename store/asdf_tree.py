@@ -1,0 +1,151 @@
+"""The metadata tree of JWST products: from and to the ASDF extension of a FITS file.
+
+A product carries its metadata twice: as header keywords and as a tree. Which keyword
+is which leaf is the table in ``keywords.json`` (from the public data-model schemas).
+The extension is a binary table of one cell, an ASDF document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import yaml
+from astropy.io import fits
+
+from upramp.store.fitsio import padded
+
+# Standard 1.6 is what asdf 4 to 6 read.
+_HEAD = "#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
+
+
+@cache
+def keyword_paths() -> dict[str, dict[str, str]]:
+    """Extension name -> keyword -> dotted path in the tree."""
+    table: dict[str, dict[str, str]] = json.loads((files("upramp.store") / "keywords.json").read_text())
+    return table
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Plain YAML; of tagged nodes only the document itself is kept."""
+
+
+def _tagged(loader: Any, suffix: str, node: yaml.Node) -> Any:
+    if "core/asdf-" in suffix and isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return None
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Plain YAML, without references between equal nodes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.add_multi_constructor("", _tagged)
+
+
+def read_tree(content: bytes) -> dict[str, Any] | None:
+    """The tree of an ASDF document without its arrays and other tagged objects.
+
+    None if it cannot be understood: the keywords say the same.
+    """
+    end = content.find(b"\n...")
+    if not content.startswith(b"#ASDF") or end < 0:
+        return None
+    try:
+        tree = yaml.load(content[:end].decode("utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError):
+        return None
+    return {k: v for k, v in tree.items() if v is not None} if isinstance(tree, dict) else None
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *branches, leaf = path.split(".")
+    for branch in branches:
+        below = tree.get(branch)
+        if not isinstance(below, dict):
+            below = tree[branch] = {}
+        tree = below
+    tree[leaf] = value
+
+
+def _merge(tree: dict[str, Any], updates: Mapping[str, Any]) -> None:
+    for key, value in updates.items():
+        if isinstance(value, Mapping):
+            below = tree.get(key)
+            if not isinstance(below, dict):
+                below = tree[key] = {}
+            _merge(below, value)
+        else:
+            tree[key] = value
+
+
+def _copy(node: Any) -> Any:
+    """Copy containers of plain values, leaving out what is None (tagged objects that were not read)."""
+    if isinstance(node, Mapping):
+        return {str(k): _copy(v) for k, v in node.items() if v is not None}
+    if isinstance(node, list | tuple):
+        return [_copy(v) for v in node]
+    return node.item() if isinstance(node, np.generic) else node
+
+
+def product_tree(
+    start: Mapping[str, Any] | None,
+    headers: Mapping[str, fits.Header],
+    updates: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The tree of a product: the input's metadata, then its headers' keywords, then updates.
+
+    Parameters
+    ----------
+    start : mapping or None
+        Tree of the input; only its ``meta`` is taken, since the arrays are other ones.
+    headers : mapping
+        Extension name -> final header; each known keyword sets its leaf.
+    updates : mapping, optional
+        Nested, merged last.
+    """
+    meta = _copy((start or {}).get("meta"))
+    tree: dict[str, Any] = {"meta": meta if isinstance(meta, dict) else {}}
+    for extension, header in headers.items():
+        paths = keyword_paths().get(extension, {})
+        for card in header.cards:
+            if card.keyword in paths and not isinstance(card.value, fits.card.Undefined):
+                _put(tree, paths[card.keyword], card.value)
+    _merge(tree, updates or {})
+    return tree
+
+
+def asdf_extension(tree: Mapping[str, Any]) -> bytes:
+    """The ASDF extension that holds a tree of plain values, header and padding included.
+
+    The document is written here and not by the asdf package, which reads a thousand schemas
+    first: more than a second, once a process. A tree without arrays is a page of YAML.
+    """
+    software = {"name": "upramp", "version": version("upramp")}
+    body = yaml.dump(_copy(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    library = yaml.dump(software, Dumper=_Dumper, default_flow_style=True, width=1000)
+    content = f"{_HEAD}asdf_library: !core/software-1.0.0 {library}{body}...\n".encode()
+    header = fits.Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "array data type"),
+            ("NAXIS", 2, "number of array dimensions"),
+            ("NAXIS1", len(content), "length of dimension 1"),
+            ("NAXIS2", 1, "length of dimension 2"),
+            ("PCOUNT", 0, "number of group parameters"),
+            ("GCOUNT", 1, "number of groups"),
+            ("TFIELDS", 1, "number of table fields"),
+            ("TTYPE1", "ASDF_METADATA"),
+            ("TFORM1", f"{len(content)}B"),
+            ("EXTNAME", "ASDF", "extension name"),
+        ]
+    )
+    return header.tostring().encode("ascii") + content.ljust(padded(len(content)), b"\0")

@@ -1,0 +1,378 @@
+"""Level-1b files in: every check on a header, and the pixels by windows.
+
+What is missing or contradictory is refused here, with the keyword, its value and the
+remedy, so that no step needs to doubt an exposure's header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from upramp.stages.core.errors import Unprocessable
+from upramp.stages.core.meta import ExposureMeta
+from upramp.store.asdf_tree import read_tree
+from upramp.store.fitsio import Unit, open_regular, parse_header, reading_error, scan
+from upramp.store.naming import InputName, parse_name
+from upramp.store.ramps import RampSource
+from upramp.store.vocabulary import DETECTORS, EXP_TYPES
+
+_MAX_SIDE = 4096  # pixels; the longest axis of any JWST frame is 3200 (NIRSpec IRS2)
+_MAX_GROUPS = 32768
+_MAX_INTS = 1 << 22
+_MAX_BYTES = 1 << 38  # 256 GiB of counts: the archive cuts exposures at some 2 GB
+_MAX_SMALL = 1 << 28  # what is read whole: tables, ASDF
+_CHECKSUM_PIECE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Uncal:
+    """An open-and-shut look at one level-1b file; holds no descriptor and no pixels.
+
+    Attributes
+    ----------
+    path : Path
+    name : InputName
+    meta : ExposureMeta
+        What the steps need.
+    primary, sci : astropy.io.fits.Header
+        As the file has them.
+    header : mapping
+        All keywords (upper case) of both with their values, for reference selection.
+    size : int
+        Bytes of the file.
+    units : list of Unit
+        Where everything lies.
+    """
+
+    path: Path
+    name: InputName
+    meta: ExposureMeta
+    primary: fits.Header
+    sci: fits.Header
+    header: Mapping[str, Any]
+    size: int
+    units: list[Unit] = field(repr=False)
+
+    @property
+    def exposure_id(self) -> str:
+        """The same for all segments of an exposure."""
+        return self.name.exposure_id
+
+    @property
+    def segment_id(self) -> str:
+        """The stem that products are named after."""
+        return self.name.segment_id
+
+    def unit(self, name: str) -> Unit | None:
+        """The extension of this name, or None."""
+        return next((u for u in self.units if u.name == name and u.start), None)
+
+    @cached_property
+    def int_times(self) -> np.ndarray | None:
+        """The INT_TIMES table as stored (a row per integration of the whole exposure), or None."""
+        unit = self.unit("INT_TIMES")
+        if unit is None or not unit.nbytes:
+            return None
+        table = fits.BinTableHDU.fromstring(self.raw(unit))
+        return np.array(table.data.view(np.ndarray))
+
+    @cached_property
+    def tree(self) -> dict[str, Any] | None:
+        """The metadata tree of the ASDF extension, arrays left out; None when absent or unreadable."""
+        unit = self.unit("ASDF")
+        return None if unit is None else read_tree(self.raw(unit)[len(unit.header) :])
+
+    def raw(self, unit: Unit) -> bytes:
+        """The bytes of a small unit, header and padding included.
+
+        Raises
+        ------
+        Unprocessable
+            If the unit is absurdly large or cannot be read.
+        Retryable
+            If the disk fails for the time being.
+        """
+        length = unit.end - unit.start
+        if length > _MAX_SMALL:
+            raise Unprocessable(f"{self.path.name}: extension {unit.name} of {length} bytes is too large")
+        fd, _ = open_regular(self.path)
+        try:
+            content = os.pread(fd, length, unit.start)
+        except OSError as error:
+            raise reading_error(error, self.path) from error
+        finally:
+            os.close(fd)
+        if len(content) < length:
+            raise Unprocessable(f"{self.path.name} became shorter while it was read; copy it again")
+        return content
+
+    def checksum(self) -> str:
+        """SHA-256 of the file, hexadecimal. Reads it once, in pieces, without the GIL.
+
+        Raises
+        ------
+        Unprocessable, Retryable
+            If it cannot be read.
+        """
+        digest = hashlib.sha256()
+        fd, _ = open_regular(self.path)
+        piece = bytearray(_CHECKSUM_PIECE)
+        try:
+            while n := os.readv(fd, [piece]):
+                digest.update(memoryview(piece)[:n])
+        except OSError as error:
+            raise reading_error(error, self.path) from error
+        finally:
+            os.close(fd)
+        return digest.hexdigest()
+
+    def source(self) -> RampSource:
+        """Open the pixels for reading by windows; close it, or use it in a ``with`` statement."""
+        meta, sci = self.meta, self._sci_unit
+        return RampSource(
+            self.path, sci.data, (meta.nints, meta.ngroups, meta.ny, meta.nx), floats=sci.bitpix == -32
+        )
+
+    def read_all(self) -> np.ndarray:
+        """All counts, float32 (nints, ngroups, ny, nx), DN: for guider data and other small files."""
+        meta = self.meta
+        out = np.empty((meta.ny, meta.nints, meta.ngroups, meta.nx), np.float32)
+        with self.source() as source:
+            source.read(out, 0, 0)
+        return np.ascontiguousarray(out.transpose(1, 2, 0, 3))
+
+    @property
+    def _sci_unit(self) -> Unit:
+        sci = self.unit("SCI")
+        assert sci is not None  # open_uncal saw it
+        return sci
+
+
+class _Keywords:
+    """Typed look-ups that say what is wrong."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], bad: Mapping[str, str]) -> None:
+        self.name, self.values, self.bad = name, values, bad
+
+    def fail(self, keyword: str, problem: str) -> Unprocessable:
+        return Unprocessable(
+            f"{self.name}: {keyword} {problem}; get the file again from the archive or correct its header"
+        )
+
+    def get(self, keyword: str) -> Any:
+        if keyword in self.bad:
+            raise self.fail(keyword, f"cannot be read ({self.bad[keyword]!r})")
+        return self.values.get(keyword)
+
+    def need(self, keyword: str) -> Any:
+        value = self.get(keyword)
+        if value is None or value == "" or isinstance(value, fits.card.Undefined):
+            raise self.fail(keyword, "is missing")
+        return value
+
+    def text(self, keyword: str, default: str | None = None) -> str:
+        value = self.need(keyword) if default is None else self.get(keyword)
+        if value is None or isinstance(value, fits.card.Undefined):
+            return default or ""
+        if not isinstance(value, str):
+            raise self.fail(keyword, f"is {value!r}, not a text")
+        return value.strip()
+
+    def real(self, keyword: str, default: float | None = None) -> float:
+        value = self.need(keyword) if default is None or self.get(keyword) is not None else default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.fail(keyword, f"is {value!r}, not a finite number")
+        return float(value)
+
+    def whole(self, keyword: str, default: int | None = None, least: int = 1) -> int:
+        value = self.real(keyword, default)
+        if value != int(value) or int(value) < least:
+            raise self.fail(keyword, f"is {value:g}; it must be a whole number, {least} or more")
+        return int(value)
+
+    def maybe_whole(self, keyword: str, least: int = 1) -> int | None:
+        return None if self.get(keyword) is None else self.whole(keyword, least=least)
+
+
+def _check_origin(kw: _Keywords) -> tuple[str, str, str]:
+    telescope = kw.text("TELESCOP")
+    if telescope.upper() != "JWST":
+        raise Unprocessable(f"{kw.name}: TELESCOP is {telescope!r}; upramp calibrates JWST data only")
+    instrument, detector, exp_type = (kw.text(k).upper() for k in ("INSTRUME", "DETECTOR", "EXP_TYPE"))
+    if instrument not in DETECTORS:
+        raise kw.fail("INSTRUME", f"is {instrument!r}, none of {', '.join(DETECTORS)}")
+    if detector not in DETECTORS[instrument]:
+        names = ", ".join(sorted(DETECTORS[instrument]))
+        raise kw.fail("DETECTOR", f"is {detector!r}, but {instrument} has {names}")
+    if exp_type not in EXP_TYPES[instrument]:
+        known = any(exp_type in types for types in EXP_TYPES.values())
+        why = f"which {instrument} does not take" if known else "an unknown exposure type"
+        raise kw.fail("EXP_TYPE", f"is {exp_type!r}, {why}")
+    return instrument, detector, exp_type
+
+
+def _check_pixels(name: str, sci: Unit, header: fits.Header) -> None:
+    if len(sci.shape) != 4:
+        raise Unprocessable(
+            f"{name}: SCI has {len(sci.shape)} axes; level-1b data have 4 (columns, rows, groups, "
+            "integrations): is this a calibrated product? Give the _uncal file"
+        )
+    nints, ngroups, ny, nx = sci.shape
+    if (
+        min(sci.shape) < 1
+        or max(ny, nx) > _MAX_SIDE
+        or ngroups > _MAX_GROUPS
+        or nints > _MAX_INTS
+        or sci.nbytes > _MAX_BYTES
+    ):
+        raise Unprocessable(
+            f"{name}: SCI promises {nx} x {ny} pixels, {ngroups} groups, {nints} integrations "
+            f"({sci.nbytes:.3g} bytes), which no JWST exposure has; the header is damaged, get the file again"
+        )
+    scale = (header.get("BZERO", 0), header.get("BSCALE", 1))
+    if (sci.bitpix, scale) not in ((16, (32768, 1)), (-32, (0, 1))):
+        raise Unprocessable(
+            f"{name}: SCI has BITPIX {sci.bitpix}, BZERO {scale[0]}, BSCALE {scale[1]}; level-1b data are "
+            "unsigned 16-bit (16, 32768, 1) or float32 (-32, 0, 1): get the file again"
+        )
+
+
+def _check_counts(kw: _Keywords, sci: Unit, named: int | None) -> dict[str, int]:
+    """Hold the keywords that count things against the axes and each other."""
+    nints_here, ngroups, ny, nx = sci.shape
+    irs2 = kw.text("INSTRUME").upper() == "NIRSPEC" and max(nx, ny) > 2048
+    checks = [("NGROUPS", 3, ngroups)]
+    if not irs2:  # IRS2 frames hold interleaved reference pixels that SUBSIZE does not count
+        checks += [("SUBSIZE1", 1, nx), ("SUBSIZE2", 2, ny)]
+    for keyword, axis, length in checks:
+        if kw.whole(keyword) != length:
+            raise kw.fail(keyword, f"is {kw.whole(keyword)}, but the SCI data have NAXIS{axis} = {length}")
+    nints = kw.whole("NINTS")
+    segment, segments = kw.maybe_whole("EXSEGNUM"), kw.maybe_whole("EXSEGTOT")
+    start, end = kw.maybe_whole("INTSTART"), kw.maybe_whole("INTEND")
+    if segment is not None and segments is not None and segment > segments:
+        raise kw.fail("EXSEGNUM", f"is {segment}, above EXSEGTOT = {segments}")
+    if start is None and end is None:
+        if nints != nints_here:
+            remedy = " (a segment needs INTSTART and INTEND)" if nints_here < nints else ""
+            raise kw.fail("NINTS", f"is {nints}, but the SCI data have NAXIS4 = {nints_here}{remedy}")
+        start, end = 1, nints
+    start = kw.whole("INTSTART") if start is None else start
+    end = kw.whole("INTEND") if end is None else end
+    if end > nints:
+        raise kw.fail("INTEND", f"is {end}, above NINTS = {nints}")
+    if end - start + 1 != nints_here:
+        raise kw.fail(
+            "INTEND",
+            f"is {end} and INTSTART {start}, but the SCI data have NAXIS4 = {nints_here}",
+        )
+    return {
+        "nints_total": nints,
+        "int_start": start,
+        "int_end": end,
+        "segment": segment or named or 1,
+        # Some writers leave EXSEGTOT out: then the number of segments is unknown, 0.
+        "segments": segments or (0 if nints_here < nints else 1),
+    }
+
+
+def _meta(kw: _Keywords, sci: Unit, zeroframe: bool, named: int | None) -> ExposureMeta:
+    instrument, detector, exp_type = _check_origin(kw)
+    counts = _check_counts(kw, sci, named)
+    nints, ngroups, ny, nx = sci.shape
+    axes = int(kw.real("FASTAXIS")), int(kw.real("SLOWAXIS"))
+    if {abs(a) for a in axes} != {1, 2}:
+        raise kw.fail("FASTAXIS", f"is {axes[0]} and SLOWAXIS {axes[1]}; they must be 1 or -1 and 2 or -2")
+    for keyword in ("TFRAME", "TGROUP"):
+        if kw.real(keyword) <= 0:
+            raise kw.fail(keyword, f"is {kw.real(keyword):g} s; it must be positive")
+    return ExposureMeta(
+        instrument=instrument,
+        detector=detector,
+        exp_type=exp_type,
+        subarray=kw.text("SUBARRAY"),
+        xstart=kw.whole("SUBSTRT1"),
+        ystart=kw.whole("SUBSTRT2"),
+        nx=nx,
+        ny=ny,
+        fastaxis=axes[0],
+        slowaxis=axes[1],
+        nints=nints,
+        ngroups=ngroups,
+        nframes=kw.whole("NFRAMES"),
+        groupgap=kw.whole("GROUPGAP", least=0),
+        frame_divisor=kw.maybe_whole("FRMDIVSR", least=0),
+        drop_frames1=kw.whole("DRPFRMS1", default=0, least=0),
+        frame_time=kw.real("TFRAME"),
+        group_time=kw.real("TGROUP"),
+        noutputs=kw.whole("NOUTPUTS", default=1),
+        readpatt=kw.text("READPATT"),
+        filter=kw.text("FILTER", default=""),
+        pupil=kw.text("PUPIL", default=""),
+        grating=kw.text("GRATING", default=""),
+        is_tso=kw.get("TSOVISIT") is True,
+        has_zeroframe=zeroframe,
+        gain_factor=None if kw.get("GAINFACT") is None else kw.real("GAINFACT"),
+        **counts,
+    )
+
+
+def open_uncal(path: Path | str) -> Uncal:
+    """Look at a level-1b file and check all that the steps rely on.
+
+    No pixel is read and nothing is allocated by what the header says.
+
+    Raises
+    ------
+    Unprocessable
+        If the file is not a whole, consistent JWST uncal file; the sentence names the
+        keyword, its value and the remedy.
+    Retryable
+        If the disk fails for the time being.
+    """
+    path = Path(path)
+    name = parse_name(path.name)
+    fd, size = open_regular(path)
+    try:
+        units = scan(fd, size, path)
+    finally:
+        os.close(fd)
+    sci = next((u for u in units if u.name == "SCI" and u.start), None)
+    primary, bad = parse_header(units[0])
+    values = _values(primary)
+    kw = _Keywords(path.name, values, bad)
+    _check_origin(kw)
+    if sci is None:
+        raise Unprocessable(
+            f"{path.name} has no SCI extension; it is not level-1b data, or its copy is not complete"
+        )
+    sci_header, sci_bad = parse_header(sci)
+    _check_pixels(path.name, sci, sci_header)
+    if units[-1].end > size:
+        raise Unprocessable(
+            f"{path.name} has {size} bytes, but its headers promise {units[-1].end}: it is truncated or "
+            "still being copied; copy or download it again"
+        )
+    values = {**_values(sci_header), **values}
+    zeroframe = any(u.name == "ZEROFRAME" and u.nbytes for u in units)
+    meta = _meta(_Keywords(path.name, values, {**sci_bad, **bad}), sci, zeroframe, name.segment)
+    return Uncal(path, name, meta, primary, sci_header, values, size, units)
+
+
+def _values(header: fits.Header) -> dict[str, Any]:
+    skip = ("", "COMMENT", "HISTORY", "CONTINUE")
+    return {
+        card.keyword.upper(): card.value
+        for card in header.cards
+        if card.keyword not in skip and not isinstance(card.value, fits.card.Undefined)
+    }
