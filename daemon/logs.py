@@ -52,15 +52,20 @@ class Vocabulary:
         return entry
 
 
-def _as_third_party(logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """A record of the logging module: its text becomes a field, its name another."""
+_RECORD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "_logger", "_name"}
+
+
+def _from_logging(logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """A record of the logging module as an event.
+
+    ``store`` and ``stages`` do not know the daemon: they speak through loggers ``upramp.*`` with an event
+    of the vocabulary as message and its fields as ``extra``. Anything else is ``third_party``.
+    """
     record: logging.LogRecord = entry["_record"]
-    return entry | {
-        "event": "third_party",
-        "logger": record.name,
-        "message": str(entry["event"]).strip(),
-        "level": record.levelname.lower(),
-    }
+    entry = entry | {"level": record.levelname.lower()}
+    if record.name.startswith("upramp.") and record.msg in EVENTS:
+        return entry | {k: v for k, v in record.__dict__.items() if k not in _RECORD}
+    return entry | {"event": "third_party", "logger": record.name, "message": str(entry["event"]).strip()}
 
 
 def _plain(value: Any) -> Any:
@@ -93,14 +98,14 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class _Quiet(logging.Filter):
-    """Libraries speak from ``level`` on; upramp's own lines are filtered before they get here."""
+    """Libraries speak from ``level`` on; upramp's own loggers follow [log] level."""
 
     def __init__(self, level: int) -> None:
         super().__init__()
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return hasattr(record, "_logger") or record.levelno >= self.level
+        return record.name.partition(".")[0] == "upramp" or record.levelno >= self.level
 
 
 class _Adopted(logging.Logger):
@@ -177,7 +182,7 @@ def configure(log: Log | None = None, *, strict: bool = False, stream: TextIO | 
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _as_third_party],
+            foreign_pre_chain=[*shared, _from_logging],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )

@@ -1,7 +1,8 @@
 """The vocabulary of the log: every event, its level and its fields.
 
 docs/logs.md shows it to the people who read and search logs; tests hold the page and every
-logging call in the code against this table. A new event starts here.
+logging call in the code against this table. A new event starts here; then replace the page
+from "## Common fields" on by what ``python -m upramp.daemon.vocabulary`` prints.
 """
 
 from __future__ import annotations
@@ -175,7 +176,13 @@ EVENTS: dict[str, Event] = {
     "segment_failed": Event(
         "A file failed for good; it is tried again when it changes or with --force.",
         "error",
-        {"path": _PATH, "reason": _REASON, "kind": "class of the error", "attempt": _ATTEMPT},
+        {
+            "path": _PATH,
+            "reason": _REASON,
+            "remedy": "what the operator can do about it",
+            "kind": "class of the error",
+            "attempt": _ATTEMPT,
+        },
     ),
     "segment_retried": Event(
         "Passing trouble: the segment will be tried again.",
@@ -183,8 +190,8 @@ EVENTS: dict[str, Event] = {
         {"path": _PATH, "reason": _REASON, "attempt": _ATTEMPT, "wait_s": "seconds until then"},
     ),
     "segment_unchanged": Event(
-        "Nothing to do: done before with the same input, parameters, references and version.",
-        fields={"path": _PATH},
+        "Nothing to do: the ledger has it, done or failed, as things stand.",
+        fields={"path": _PATH, "reason": _REASON},
     ),
     "segment_superseded": Event(
         "A file changed after it was processed: what was made of the old one no longer counts.",
@@ -210,6 +217,14 @@ EVENTS: dict[str, Event] = {
         "debug",
         {"context": "CRDS context", "references": "type -> file or N/A", "seconds": _SECONDS},
     ),
+    "crds_unreachable": Event(
+        "The CRDS server does not answer; what the local cache holds is used.", "warning", {"reason": _REASON}
+    ),
+    "reference_key_missing": Event(
+        "A CRDS mapping chooses by a keyword that exposures are not searched for; it counts as undefined.",
+        "debug",
+        {"mapping": "file name of the mapping", "keyword": "the keyword"},
+    ),
     "reference_prepared": Event(
         "A reference was cut and converted for an exposure; later ones of the kind share it.",
         "debug",
@@ -224,6 +239,11 @@ EVENTS: dict[str, Event] = {
         "Leftovers of an interrupted writer were put in order.",
         "warning",
         {"folder": "the ledger", "removed": "files that were never committed and are removed"},
+    ),
+    "ledger_refused": Event(
+        "The ledger could not be written (a full disk, for one); the same is tried again.",
+        "warning",
+        {"reason": _REASON, "wait_s": "seconds until then"},
     ),
     "ledger_compacted": Event(
         "Small ledger files were merged.",
@@ -246,3 +266,27 @@ EVENTS: dict[str, Event] = {
         {"name": "the name that was used"},
     ),
 }
+
+
+def page() -> str:
+    """The part of docs/logs.md that follows from this table, in Markdown."""
+    lines = [
+        "## Common fields",
+        "",
+        "Any line may carry these; ids are there while that work is under way.",
+        "",
+        "| field | meaning |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in COMMON.items()),
+        "",
+        "## Events",
+    ]
+    for name, event in EVENTS.items():
+        lines += ["", f"### `{name}` ({event.level})", "", event.description]
+        if event.fields:
+            lines += ["", *(f"- `{field}`: {text}" for field, text in event.fields.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -360,20 +360,24 @@ class Watcher:
         fstype = observers.filesystem(folder.path.resolve(), self._mounts())
         folder.kind = observers.choose(self._watch.observer, fstype)
         try:
-            folder.observer = self._observe(folder, folder.kind)
+            try:
+                folder.observer = self._observe(folder)
+            except OSError as e:
+                if self._watch.observer != "auto" or folder.kind == "polling":
+                    raise
+                if not folder.lost:
+                    log.warning("watch_fallback", folder=str(folder.path), reason=e.strerror or str(e))
+                folder.kind = "polling"
+                folder.observer = self._observe(folder)
         except OSError as e:
-            if self._watch.observer != "auto" or folder.kind == "polling":
-                self._lose(folder, e.strerror or str(e))
-                return
-            log.warning("watch_fallback", folder=str(folder.path), reason=e.strerror or str(e))
-            folder.kind = "polling"
-            folder.observer = self._observe(folder, folder.kind)
+            self._lose(folder, e.strerror or str(e))
+            return
         folder.identity, folder.lost = identity, False
         log.info("watch_started", folder=str(folder.path), observer=folder.kind, filesystem=fstype)
         self._rescan.set()
 
-    def _observe(self, folder: _Folder, kind: observers.Kind) -> observers.Observer:
-        return self._factory(kind, folder.path, self._watch.recursive, self._watch.poll_s, self)
+    def _observe(self, folder: _Folder) -> observers.Observer:
+        return self._factory(folder.kind, folder.path, self._watch.recursive, self._watch.poll_s, self)
 
     def _lose(self, folder: _Folder, reason: str) -> None:
         self._release(folder)
