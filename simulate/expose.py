@@ -126,13 +126,13 @@ def expose(
         own = detector
     else:
         own = detector.cut(o.window)
-    rate = np.where(own.reference_pixels, 0, rate).astype(np.float32)
     curve = np.ones(o.nints) if light_curve is None else np.asarray(light_curve, np.float64)
     if rate.shape != (o.ny, o.nx) or curve.shape != (o.nints,):
         raise ValueError(
             f"rate {rate.shape} and light curve {curve.shape} do not fit an observation of "
             f"{o.nints} integrations of {o.ny} x {o.nx} pixels"
         )
+    rate = np.where(own.reference_pixels, 0, rate).astype(np.float32)
     noise = noise or Noise()
     counts = np.empty((o.nints, o.ngroups, o.ny, o.nx), np.uint16)
     zero = np.empty((o.nints, o.ny, o.nx), np.uint16) if zeroframe else None

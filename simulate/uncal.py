@@ -287,13 +287,18 @@ def write_exposure(
     if not 1 <= segments <= len(counts) or len(counts) != observation.nints:
         raise ValueError(f"{len(counts)} integrations do not make {segments} segments of {observation.nints}")
     paths = []
-    bounds = np.linspace(0, len(counts), segments + 1).round().astype(int)
-    for k, (lo, hi) in enumerate(itertools.pairwise(bounds)):
-        segment = (k + 1, segments, int(lo) + 1) if segments > 1 else None
+    for k, part in enumerate(parts(len(counts), segments)):
+        segment = (k + 1, segments, part.start + 1) if segments > 1 else None
         target = Path(folder) / observation.file_name(k + 1 if segment else None)
-        zero = None if zeroframe is None else zeroframe[lo:hi]
-        paths.append(write(target, counts[lo:hi], observation, segment=segment, zeroframe=zero))
+        zero = None if zeroframe is None else zeroframe[part]
+        paths.append(write(target, counts[part], observation, segment=segment, zeroframe=zero))
     return paths
+
+
+def parts(integrations: int, segments: int) -> list[slice]:
+    """The integrations (0-based) that each segment holds."""
+    bounds = [round(k * integrations / segments) for k in range(segments + 1)]
+    return [slice(lo, hi) for lo, hi in itertools.pairwise(bounds)]
 
 
 def _fill(header: fits.Header, rows: Iterable[tuple[str, str]], meta: Mapping[str, Any]) -> None:
