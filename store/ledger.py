@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import parts, schema
 from upramp.store.lock import WriterLock
@@ -89,7 +90,7 @@ class Ledger:
         """
         root = Path(root).absolute()
         if not writer:
-            if not (root / "commits").is_dir():
+            if not (root / "commits").is_dir() or not parts.listed(root / "commits"):
                 raise Misconfigured(
                     f"there is no ledger at {root}; 'upramp run' or 'upramp watch' begins one, "
                     "or name the folder that holds it"
@@ -236,7 +237,7 @@ class Ledger:
         try:
             self._merge(parts.due(seen, self._fan))
             self.compaction_trouble = None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, Misconfigured) as error:
             # The commit stands, so it must not seem to have failed; the next one tries again.
             self.compaction_trouble = f"{type(error).__name__}: {error}"
 
@@ -308,18 +309,19 @@ class Ledger:
     @property
     def last_commit(self) -> int:
         """Number of the newest commit."""
-        with self._mutex:
-            return max(self._committed())
+        return pc.max(self.table("commits", ["commit_no"])["commit_no"]).as_py()
 
     @property
     def state(self) -> Lookups:
         """Quick answers about the present state; a reader's follow the writer's commits."""
         with self._mutex:
-            stale = self._lock is None and parts.listed(self.root / "commits")[-1].last != self._lookups_at
-            if self._lookups is None or stale:
+            if self._lookups is None or (self._lock is None and self._newest_listed() != self._lookups_at):
                 self._load_lookups()
             assert self._lookups is not None
             return self._lookups
+
+    def _newest_listed(self) -> int:
+        return max((part.last for part in parts.listed(self.root / "commits")), default=-1)
 
     def _load_lookups(self) -> None:
         tables = self._look(("commits", *Lookups.TABLES), None)

@@ -90,10 +90,6 @@ class Lookups:
         """The newest row of every version of a segment, lowest version first."""
         return [row for _, row in sorted(self._versions.get(segment_id, {}).items())]
 
-    def versions(self, segment_id: str) -> list[Row]:
-        """The newest row of every version seen of a segment, oldest version first."""
-        return [row for _, row in sorted(self._versions.get(segment_id, {}).items())]
-
     def version(self, segment_id: str, sha256: str) -> int:
         """The number of this content of a segment: the old one if it was seen before, else the next.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from upramp.stages.core.errors import Misconfigured
 from upramp.store.schema import SCHEMA_VERSION
 
@@ -136,7 +137,7 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     FileNotFoundError
         If the part is gone, as happens to readers while the writer compacts.
     Misconfigured
-        If it is damaged or a newer upramp wrote it.
+        If it cannot be read or a newer upramp wrote it.
     """
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     try:
@@ -145,9 +146,12 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
             known = [name for name in wanted.names if name in written.names]
             table = file.read(columns=known, use_threads=False)
             rows = file.metadata.num_rows
-    except pa.ArrowException as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
         raise Misconfigured(
-            f"{path} is damaged ({error}); restore the ledger from a copy, or move it away to begin a new one"
+            f"{path} cannot be read ({error}); restore the ledger from a copy, "
+            "or move it away to begin a new one"
         ) from error
     version = int((written.metadata or {}).get(b"schema_version", b"0"))
     if version > SCHEMA_VERSION:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from upramp.stages.core.errors import Misconfigured, Unprocessable
 from upramp.store import schema
 from upramp.store.ledger import Ledger
@@ -232,7 +233,7 @@ def _from_header(path: Path, notes: list[str]) -> dict[str, Any]:
         "state": None,
         "inputs": [],
         "steps": [{"keyword": key, "state": str(header[key])} for key in states],
-        "references": [{"keyword": key, "name": _base(str(header[key]))} for key in named],
+        "references": [{"keyword": key, "name": str(header[key]).removeprefix("crds://")} for key in named],
         "versions": {
             "software": header.get("CAL_VER"),
             "crds": header.get("CRDS_VER"),
