@@ -11,7 +11,7 @@ import logging
 import logging.handlers
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
@@ -35,7 +35,7 @@ class Vocabulary:
         self.strict = strict
         self._told: set[str] = set()
 
-    def __call__(self, logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         name = entry.get("event")
         event = EVENTS.get(str(name))
         if self.strict:
@@ -48,21 +48,21 @@ class Vocabulary:
             if str(name) in self._told:
                 raise structlog.DropEvent
             self._told.add(str(name))
-            entry |= {"event": "unknown_event", "name": str(name), "level": "warning"}
+            entry.update({"event": "unknown_event", "name": str(name), "level": "warning"})
         return entry
 
 
 _RECORD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "_logger", "_name"}
 
 
-def _from_logging(logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _from_logging(logger: Any, method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
     """A record of the logging module as an event.
 
     ``store`` and ``stages`` do not know the daemon: they speak through loggers ``upramp.*`` with an event
     of the vocabulary as message and its fields as ``extra``. Anything else is ``third_party``.
     """
     record: logging.LogRecord = entry["_record"]
-    entry = entry | {"level": record.levelname.lower()}
+    entry = dict(entry) | {"level": record.levelname.lower()}
     if record.name.startswith("upramp.") and record.msg in EVENTS:
         return entry | {k: v for k, v in record.__dict__.items() if k not in _RECORD}
     return entry | {"event": "third_party", "logger": record.name, "message": str(entry["event"]).strip()}
@@ -89,7 +89,7 @@ def _json(logger: Any, method: str, entry: Any) -> str:
     return json.dumps(_plain(first | dict(entry)))  # ASCII: file names may be no valid text
 
 
-class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+class _Stderr(logging.StreamHandler):
     """Writes to what ``sys.stderr`` is at that moment, since progress bars put themselves in between."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -133,6 +133,8 @@ def _adopt() -> None:
         for handler in logger.handlers[:]:
             logger.removeHandler(handler)
         logger.propagate = True
+    for name in ("watchdog", "numba"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # their debug lines drown everything
     logging.captureWarnings(True)
 
 
@@ -161,6 +163,7 @@ def configure(log: Log | None = None, *, strict: bool = False, stream: TextIO | 
     level = logging.getLevelNamesMapping()[log.level.upper()]
 
     shared: list[Any] = [merge_contextvars, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    last: list[Any]
     if console:
         last = [
             structlog.dev.ConsoleRenderer(

@@ -67,8 +67,10 @@ def filesystem(folder: Path, mounts: str) -> str:
 
 def choose(setting: str, fstype: str) -> Kind:
     """What watches a folder on this file system under ``[watch] observer``."""
-    if setting == "inotify" or setting == "polling":
-        return setting
+    if setting == "inotify":
+        return "inotify"
+    if setting == "polling":
+        return "polling"
     return "polling" if fstype in NETWORK or fstype.startswith("fuse.") else "inotify"
 
 

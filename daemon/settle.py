@@ -44,7 +44,7 @@ class _Entry:
     look: float
     handed: Stamp | None = None
     writing: bool = False
-    told: Stamp | None = None
+    told: bool = False
 
 
 class Settler:
@@ -72,7 +72,7 @@ class Settler:
         if entry.stamp == stamp:
             return False
         if entry.handed == entry.stamp:
-            entry.first = now
+            entry.first, entry.told = now, False
         entry.stamp, entry.changed, entry.look = stamp, now, now + self.settle_s
         return True
 
@@ -132,10 +132,10 @@ class Settler:
         entry.handed = entry.stamp
 
     def first_told(self, path: Path) -> bool:
-        """Whether this is the first time, in its present state, that the file is spoken of as waiting."""
+        """Whether this is the first time that this version of the file is spoken of as waiting."""
         entry = self._entries[path]
-        new, entry.told = entry.told != entry.stamp, entry.stamp
-        return new
+        before, entry.told = entry.told, True
+        return not before
 
     def size(self, path: Path) -> int:
         """Size when last observed, bytes."""

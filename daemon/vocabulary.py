@@ -128,7 +128,7 @@ EVENTS: dict[str, Event] = {
     ),
     "file_seen": Event("A matching file appeared or changed.", "debug", {"path": _PATH, "bytes": _SIZE}),
     "file_waiting": Event(
-        "A file has been quiet for the settle time yet is not whole; told once per size.",
+        "A file has been quiet for the settle time yet is not whole; told once per version.",
         fields={"path": _PATH, "bytes": _SIZE, "reason": _REASON},
     ),
     "file_settled": Event(

@@ -85,11 +85,14 @@ class TestSettle:
         s.forget_writers()
         assert s.judge(FILE, True, 2) is Verdict.SETTLED
 
-    def test_told_once_per_state(self):
+    def test_told_once_per_version(self):
         s = self.settler()
         s.observe(FILE, Stamp(10, 1), 0)
         assert [s.first_told(FILE), s.first_told(FILE)] == [True, False]
         s.observe(FILE, Stamp(11, 1), 1)
+        assert not s.first_told(FILE)
+        s.judge(FILE, True, 3)
+        s.observe(FILE, Stamp(12, 1), 4)
         assert s.first_told(FILE)
 
     def test_oldest_first(self):
