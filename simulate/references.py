@@ -161,11 +161,15 @@ def write_all(
     save("readnoise", [_image(truth.read_noise * np.float32(np.sqrt(2)))], READPATT="ANY")
     if detector.ipc is not None:
         save("ipc", [_image(deconvolution(detector.ipc).astype(np.float32))])
+    else:
+        cache.rule(instrument, "ipc", DETECTOR, (detector.name,), "N/A")
     if with_flat:
         flat_dq = some(dq.NO_FLAT_FIELD | dq.DO_NOT_USE)
         names = {n: dq.FLAGS[n] for n in ("DO_NOT_USE", "NO_FLAT_FIELD")}
         err = _image(np.full(shape, 2e-3, np.float32), "ERR")
         save("flat", [_image(truth.flat), err, *dq_hdus(flat_dq, names)])
+    else:
+        cache.rule(instrument, "flat", DETECTOR, (detector.name,), "N/A")
 
     subarrays: dict[str, list[Observation]] = {}
     for o in observations:
