@@ -371,8 +371,8 @@ class CrdsClient:
         """
         if self._catalogue() and name not in self._catalogue():
             raise Misconfigured(
-                f"reference file {name} (context {self.context}) is not in the CRDS cache {self.path}, and the "
-                f"server {self.server_url} does not know it; choose another [crds] context or server, or "
+                f"reference file {name} (context {self.context}) is not in the CRDS cache {self.path}, and "
+                f"the server {self.server_url} does not know it; choose another [crds] context or server, or "
                 "give a file under [references]"
             )
         with self._network(f"deliver {name}") as api:
