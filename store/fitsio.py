@@ -272,13 +272,13 @@ def promised_size(path: Path) -> int:
 
 def parse_header(unit: Unit) -> tuple[fits.Header, dict[str, str]]:
     """The header as astropy has it, and the cards (keyword: text) that are not valid FITS, left out of it."""
-    header = fits.Header.fromstring(unit.header.decode("ascii"))
+    text = unit.header.decode("ascii")
+    header = fits.Header.fromstring(text)
     bad: dict[str, str] = {}
-    for card in list(header.cards):
+    for card in header.cards:
         try:
             _ = card.value  # astropy parses a card when it is asked
         except (fits.VerifyError, ValueError):
-            bad[card.keyword] = str(card.image).strip()
-    for keyword in bad:
-        header.remove(keyword, ignore_missing=True, remove_all=True)
-    return header, bad
+            cards = (text[i : i + CARD] for i in range(0, len(text), CARD))
+            bad[card.keyword] = next(c for c in cards if c.startswith(card.keyword)).strip()
+    return fits.Header([card for card in header.cards if card.keyword not in bad]), bad

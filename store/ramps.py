@@ -105,6 +105,8 @@ class RampSource:
             raise ValueError(f"out must be C-contiguous float32 (rows, {nints}, {ngroups}, columns)")
         if y0 < 0 or x0 < 0 or y0 + rows > ny or x0 + columns > nx:
             raise ValueError(f"rows {y0}+{rows}, columns {x0}+{columns} lie outside {ny} x {nx}")
+        if self._fd < 0:
+            raise ValueError(f"{self._path.name} is closed")
         if not out.size:
             return
         dtype = np.dtype(np.uint32 if self._floats else np.uint16)

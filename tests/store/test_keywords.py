@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 TABLE = Path(__file__).resolve().parents[2] / "store" / "keywords.json"
-MODELS = "Level1bModel RampModel ImageModel CubeModel IFUImageModel GuiderRawModel GuiderCalModel".split()
+MODELS = [
+    "Level1bModel",
+    "RampModel",
+    "ImageModel",
+    "CubeModel",
+    "IFUImageModel",
+    "GuiderRawModel",
+    "GuiderCalModel",
+]
 
 
 def table_from_schemas() -> dict[str, dict[str, str]]:
