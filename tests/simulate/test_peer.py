@@ -1,11 +1,12 @@
 """The observatory's own package calibrates simulated exposures without complaint and finds the truth.
 
 So the forward model does not merely agree with this project's idea of the detector. Needs
-UPRAMP_PEER, the path of a Python that has the package ``jwst``.
+UPRAMP_PEER_PYTHON, a Python that has the package ``jwst``, or the repository's .venv-peer.
 """
 
 import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,9 +36,10 @@ MODES = [
 
 @pytest.mark.peer
 def test_the_peer_finds_the_truth(tmp_path):
-    python = os.environ.get("UPRAMP_PEER")
-    if not python:
-        pytest.skip("set UPRAMP_PEER to a Python that has the package jwst")
+    default = Path(__file__).resolve().parents[2] / ".venv-peer" / "bin" / "python"
+    python = Path(os.environ.get("UPRAMP_PEER_PYTHON") or default)
+    if not python.is_file():
+        pytest.skip("make peer installs the observatory's package, or UPRAMP_PEER_PYTHON tells where it is")
     cache = caches.Cache(tmp_path / "crds")
     exposures = []
     for k, (name, pattern, ipc) in enumerate(MODES):
@@ -66,7 +68,7 @@ def test_the_peer_finds_the_truth(tmp_path):
     )
     cache.write()
     done = subprocess.run(
-        [python, "-c", RUN, str(tmp_path), *(str(path) for path, _ in exposures)],
+        [str(python), "-c", RUN, str(tmp_path), *(str(path) for path, _ in exposures)],
         env={**os.environ, **cache.environment},
         capture_output=True,
         text=True,
