@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from hypothesis import strategies as st
 from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import parts, schema
 from upramp.store.ledger import Ledger
-from upramp.store.lookups import superseded
 from upramp.store.parts import Part
 
 
@@ -31,11 +28,6 @@ def segment(name: str, state: str = "arrived", version: int = 1, **more: Any) ->
 
 def step(job: str, order: int = 1) -> dict[str, Any]:
     return {"run_id": "r", "job_id": job, "step": "jump", "step_order": order, "state": "COMPLETE"}
-
-
-def product(path: Path | str, key: str, size: int = 3, **more: Any) -> dict[str, Any]:
-    row = {"path": str(path), "created": schema.now(), "kind": "rate", "state": "current", "key": key}
-    return {**row, "bytes": size, **more}
 
 
 def names(root: Path, table: str = "segments") -> list[str]:
@@ -197,212 +189,8 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         Ledger.open(tmp_path, writer=True)
 
 
-# Crashes
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-HOOKS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
-
-
-def dying_at(monkeypatch: pytest.MonkeyPatch, moment: int, root: Path) -> Callable[[], int]:
-    """Let the process die before the n-th system call on the ledger's files; return the count of calls.
-
-    No call works afterwards, so nothing can be put in order on the way out.
-    """
-    calls = 0
-
-    def guard(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **keywords: Any) -> Any:
-            nonlocal calls
-            path = str(args[0])
-            elsewhere = str(root) not in path or path.endswith("lock")
-            if elsewhere and name not in ("write", "fsync"):
-                return real(*args, **keywords)
-            calls += 1
-            if calls >= moment:
-                raise Crash
-            return real(*args, **keywords)
-
-        return call
-
-    for name in HOOKS:
-        monkeypatch.setattr(os, name, guard(name, getattr(os, name)))
-    return lambda: calls
-
-
-def life(root: Path, acknowledged: list[str], begun: list[str]) -> None:
-    """Create, commit, compact on the way, compact on demand, commit again."""
-    with Ledger.open(root, writer=True, compact_every=2) as ledger:
-        for name in ("a", "b", "c"):
-            begun.append(name)
-            ledger.commit({"segments": [segment(name)], "step_runs": [step(name)]})
-            acknowledged.append(name)
-        ledger.compact()
-        begun.append("d")
-        ledger.commit({"segments": [segment("d")], "step_runs": [step("d")]})
-        acknowledged.append("d")
-
-
-@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.fault)])
-def test_a_crash_before_any_system_call_loses_and_doubles_nothing(tmp_path: Path, stride: int) -> None:
-    with pytest.MonkeyPatch.context() as context:
-        count = dying_at(context, 10**6, tmp_path / "whole")
-        life(tmp_path / "whole", [], [])
-        total = count()
-    assert total > 100
-    for moment in range(1, total + 1, stride):
-        root = tmp_path / str(moment)
-        acknowledged: list[str] = []
-        begun: list[str] = []
-        with pytest.MonkeyPatch.context() as context:
-            dying_at(context, moment, root)
-            with pytest.raises(Crash):
-                life(root, acknowledged, begun)
-        if acknowledged:  # a reader that comes before any writer recovers
-            tables = Ledger.open(root).tables("segments", "step_runs")
-            seen = tables["segments"]["segment_id"].to_pylist()
-            assert seen == tables["step_runs"]["job_id"].to_pylist()
-            assert seen in (acknowledged, begun), moment
-        with Ledger.open(root, writer=True, compact_every=2) as ledger:
-            seen = ledger.table("segments")["segment_id"].to_pylist()
-            assert seen in (acknowledged, begun), moment
-            assert seen == ledger.table("step_runs")["job_id"].to_pylist()
-            ledger.commit({"segments": [segment("z")]})
-            assert ledger.table("segments")["segment_id"].to_pylist() == [*seen, "z"]
-        plain = pyarrow.dataset.dataset(root / "segments", format="parquet").to_table()
-        assert sorted(plain["segment_id"].to_pylist()) == sorted([*seen, "z"])
-
-
-def test_nothing_is_renamed_or_recorded_before_it_is_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Data fsynced, renamed, folder fsynced; only then the record, likewise; only then removals."""
-    with Ledger.open(tmp_path, writer=True, compact_every=2) as ledger:
-        trace: list[tuple[str, str]] = []
-        fsync, replace, unlink = os.fsync, os.replace, os.unlink
-
-        def short(path: Any) -> str:
-            return str(Path(path).relative_to(tmp_path)).replace(".tmp", "").replace("/.", "/")
-
-        def traced_fsync(descriptor: int) -> None:
-            trace.append(("sync", short(Path(f"/proc/self/fd/{descriptor}").readlink())))
-            fsync(descriptor)
-
-        def traced_replace(source: Any, target: Any, **more: Any) -> None:
-            trace.append(("rename", short(target)))
-            replace(source, target, **more)
-
-        def traced_unlink(path: Any, **more: Any) -> None:
-            trace.append(("remove", short(path)))
-            unlink(path, **more)
-
-        monkeypatch.setattr(os, "fsync", traced_fsync)
-        monkeypatch.setattr(os, "replace", traced_replace)
-        monkeypatch.setattr(os, "unlink", traced_unlink)
-        ledger.commit({"segments": [segment("a")], "step_runs": [step("a")]})
-
-    def position(kind: str, name: str) -> int:
-        return trace.index((kind, name))
-
-    one, merged = Part(1, 1).name, Part(0, 1).name
-    record = position("rename", f"commits/{one}")
-    for table in ("segments", "step_runs"):
-        written = (
-            position("sync", f"{table}/{one}"),
-            position("rename", f"{table}/{one}"),
-            position("sync", table),
-        )
-        assert list(written) == sorted(written) and written[-1] < record
-        compacted = position("rename", f"{table}/{merged}")
-        removed = position("remove", f"{table}/{one}")
-        assert record < compacted < trace.index(("sync", table), compacted) < removed
-    assert position("sync", f"commits/{one}") < record < position("sync", "commits")
-
-
 def full_disk(*args: Any, **more: Any) -> Any:
     raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_a_full_disk_commits_nothing_and_can_be_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    with Ledger.open(tmp_path, writer=True) as ledger:
-        with monkeypatch.context() as context:
-            context.setattr(os, call, full_disk)
-            with pytest.raises(Retryable, match="is the disk full"):
-                ledger.commit({"segments": [segment("a")], "step_runs": [step("a")]})
-        assert ledger.state.segment("a") is None
-        ledger.commit({"segments": [segment("a")]})
-        assert names(tmp_path) == ["a"] and names(tmp_path, "step_runs") == []
-        assert len(list((tmp_path / "step_runs").iterdir())) == 1
-
-
-def test_a_disk_that_fails_at_the_record_asks_for_opening_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = Ledger.open(tmp_path, writer=True)
-    sync = parts.sync
-    with monkeypatch.context() as context:
-        context.setattr(parts, "sync", lambda f: full_disk() if f.name == "commits" else sync(f))
-        with pytest.raises(Misconfigured, match=r"open the ledger .* anew"):
-            ledger.commit({"segments": [segment("a")]})
-    with pytest.raises(Misconfigured, match="anew"):
-        ledger.commit({"segments": [segment("b")]})
-    ledger.close()
-    with Ledger.open(tmp_path, writer=True) as again:
-        assert again.state.segment("a") is not None
-
-
-def test_trouble_with_compaction_does_not_fail_the_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Ledger.open(tmp_path, writer=True, compact_every=2) as ledger:
-        write = parts.write
-        with monkeypatch.context() as context:
-            context.setattr(parts, "write", lambda f, p, t: full_disk() if p.span > 1 else write(f, p, t))
-            ledger.commit({"segments": [segment("a")]})
-            assert ledger.compaction_trouble and "No space" in ledger.compaction_trouble
-            with pytest.raises(Retryable, match="cannot compact"):
-                ledger.compact()
-        ledger.commit({"segments": [segment("b")]})
-        assert ledger.compaction_trouble is None
-        assert names(tmp_path) == ["a", "b"]
-
-
-@pytest.mark.fault
-def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    script = f"""
-        from upramp.store import schema
-        from upramp.store.ledger import Ledger
-        with Ledger.open({str(tmp_path / "l")!r}, writer=True, compact_every=2) as ledger:
-            print("ready", flush=True)
-            for i in range(ledger.last_commit + 1, 100000):
-                row = {{"segment_id": str(i), "exposure_id": "e", "version": 1, "state": "arrived"}}
-                ledger.commit({{"segments": [{{**row, "at": schema.now(), "path": "/x"}}],
-                    "runs": [{{"run_id": str(i), "state": "running", "started": schema.now()}}]}})
-                print(i, flush=True)
-    """
-    for wait in (1, 3, 8, 2, 13):
-        with subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
-        ) as writer:
-            assert writer.stdout is not None
-            told = [writer.stdout.readline() for _ in range(wait + 1)]
-            writer.send_signal(signal.SIGKILL)
-            told += writer.stdout.readlines()
-        acknowledged = int([line for line in told if line.endswith("\n")][-1])
-        tables = Ledger.open(tmp_path / "l").tables("segments", "runs")
-        seen = [int(name) for name in tables["segments"]["segment_id"].to_pylist()]
-        assert seen == sorted(set(seen)) and acknowledged in seen and len(seen) <= seen[-1]
-        assert seen[-1] <= acknowledged + 1
-        assert tables["runs"]["run_id"].to_pylist() == [str(i) for i in seen]
-
-
-# Against a plain list
 
 
 ACTIONS = st.lists(
@@ -447,108 +235,6 @@ def test_any_sequence_of_actions_equals_a_plain_list(
     assert reader.table("segments")["segment_id"].to_pylist() == model
     assert {row["segment_id"] for row in ledger.state.segments()} == set(model)
     ledger.close()
-
-
-ranges = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda p: Part(min(p), max(p)))
-
-
-@given(st.sets(ranges, max_size=12))
-def test_parts_that_count_hide_exactly_those_within(listed: set[Part]) -> None:
-    seen, hidden = parts.visible(listed)
-    assert {*seen, *hidden} == listed and len(seen) + len(hidden) == len(listed)
-    assert seen == sorted(seen)
-    for part in listed:
-        assert (part in hidden) == any(part.within(other) for other in listed)
-
-
-def test_which_parts_are_due() -> None:
-    singles = [Part(i, i) for i in range(9)]
-    assert parts.due(singles[:2], 3) == []
-    assert parts.due(singles[:3], 3) == singles[:3]
-    tail = [Part(0, 2), Part(3, 5), Part(6, 6), Part(7, 7)]
-    assert parts.due(tail, 3) == []
-    assert parts.due([*tail, Part(8, 8)], 3) == [Part(6, 6), Part(7, 7), Part(8, 8)]
-    threes = [Part(0, 2), Part(3, 5), Part(6, 8)]
-    assert parts.due([*threes, Part(9, 9)], 3) == [*threes, Part(9, 9)]
-    assert parts.due([Part(0, 500), *singles[:2]], 3) == []
-
-
-# Lookups
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger", writer=True) as opened:
-        yield opened
-
-
-def test_the_present_version_of_a_segment(ledger: Ledger) -> None:
-    ledger.commit({"segments": [segment("e-2", sha256="A", segment=2), segment("e-1", segment=1)]})
-    ledger.commit(
-        {"segments": [segment("e-2", version=2, sha256="B"), segment("e-2", "superseded", sha256="A")]}
-    )
-    ledger.commit({"segments": [segment("e-2", "failed", version=2)]})  # its checksum is not known here
-    for state in (ledger.state, Ledger.open(ledger.root).state):
-        present = state.segment("e-2")
-        assert present is not None and (present["version"], present["state"]) == (2, "failed")
-        assert [row["segment_id"] for row in state.exposure_segments("e")] == ["e-2", "e-1"]
-        assert [row["state"] for row in state.versions("e-2")] == ["superseded", "failed"]
-        assert [state.version("e-2", sha) for sha in ("A", "B", "C")] == [1, 2, 3]
-        assert state.version("new", "A") == 1
-        assert [row["segment_id"] for row in state.segments("arrived")] == ["e-1"]
-        assert state.segment("none") is None and state.exposure_segments("none") == []
-
-
-def test_done_only_while_every_file_is_whole(ledger: Ledger, tmp_path: Path) -> None:
-    rate, ints = tmp_path / "rate.fits", tmp_path / "rateints.fits"
-    rate.write_bytes(b"123")
-    ints.write_bytes(b"123")
-    ledger.commit({"products": [product(rate, "k1", segment_id="s"), product(ints, "k1", segment_id="s")]})
-    for state in (ledger.state, Ledger.open(ledger.root).state):
-        assert [row["path"] for row in state.done("k1")] == [str(rate), str(ints)]
-        assert state.done("k2") == []
-        ints.write_bytes(b"12")
-        assert state.done("k1") == []
-        ints.write_bytes(b"123")
-    rate.unlink()
-    assert ledger.state.done("k1") == []
-
-
-def test_a_new_product_supersedes_the_one_at_its_path(ledger: Ledger, tmp_path: Path) -> None:
-    rate = tmp_path / "rate.fits"
-    rate.write_bytes(b"123")
-    for key in ("k1", "k2", "k2"):  # the last is made again by force
-        ledger.commit({"products": [product(rate, key, exposure_id="e")]})
-    rows = ledger.latest("products")
-    assert [(row["key"], row["state"], row["superseded_by"]) for row in rows] == [
-        ("k1", "superseded", "k2"),
-        ("k2", "superseded", "k2"),
-        ("k2", "current", None),
-    ]
-    for state in (ledger.state, Ledger.open(ledger.root).state):
-        assert state.done("k1") == [] and len(state.done("k2")) == 1
-        assert state.products(exposure_id="e") == [state.product(rate)]
-    ledger.commit({"products": [superseded(ledger.state.done("k2")[0], "a sha256", schema.now())]})
-    for state in (ledger.state, Ledger.open(ledger.root).state):
-        assert state.done("k2") == state.products() == [] and state.product(rate) is None
-
-
-def test_runs_and_exposures_by_their_newest_row(ledger: Ledger) -> None:
-    run = {"run_id": "r", "started": schema.now(), "versions": {"python": "3.11"}}
-    exposure = {"exposure_id": "e", "at": schema.now(), "segments_expected": 2}
-    ledger.commit(
-        {
-            "runs": [{**run, "state": "running"}],
-            "exposures": [{**exposure, "state": "partial", "segments_in": 1}],
-        }
-    )
-    ledger.commit({"runs": [{**run, "state": "ended"}]})
-    ledger.commit({"exposures": [{**exposure, "state": "completed", "segments_in": 2}]})
-    for state in (ledger.state, Ledger.open(ledger.root).state):
-        assert [(r["state"], r["versions"]) for r in state.runs()] == [("ended", {"python": "3.11"})]
-        found = state.exposure("e")
-        assert found is not None and found["segments_in"] == 2
-        assert [len(state.exposures(*states)) for states in ((), ("completed",), ("partial",))] == [1, 1, 0]
 
 
 def test_a_row_that_older_schemas_lack_columns_for_is_read_with_nulls(tmp_path: Path) -> None:
