@@ -1,0 +1,54 @@
+"""The peer, its results for all selected cases, and the scenes, each made once per session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peerkit.cases import Case
+from peerkit.peer import Job, Peer, python
+from peerkit.scenes import Input, make
+
+
+@pytest.fixture(scope="session")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Peer:
+    """The peer; results are kept in UPRAMP_PEER_CACHE if that is set, else for the session."""
+    interpreter = python()
+    if interpreter is None:
+        pytest.skip("no virtual environment of the peer: make peer, or set UPRAMP_PEER_PYTHON")
+    kept = os.environ.get("UPRAMP_PEER_CACHE")
+    return Peer(interpreter, Path(kept) if kept else tmp_path_factory.mktemp("peer"))
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Input]:
+    """Scenes by name, on disk."""
+    root, made = tmp_path_factory.mktemp("scenes"), {}
+
+    def get(name: str) -> Input:
+        if name not in made:
+            made[name] = make(name, root)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def truth(
+    peer: Peer, scene: Callable[[str], Input], request: pytest.FixtureRequest
+) -> Callable[[Case], Path]:
+    """The peer's products for a case. All selected cases run together, so that it is imported once."""
+    selected = {
+        case.name: case
+        for item in request.session.items
+        if isinstance(case := getattr(item, "callspec", None) and item.callspec.params.get("case"), Case)
+    }
+    jobs = [Job(scene(case.scene), case.steps) for case in selected.values()]
+    folders = dict(zip(selected, peer.results(jobs), strict=True))
+    return lambda case: folders[case.name]
