@@ -34,7 +34,7 @@ _MAX_SMALL = 1 << 28  # what is read whole: tables, ASDF
 _CHECKSUM_PIECE = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Uncal:
     """An open-and-shut look at one level-1b file; holds no descriptor and no pixels.
 
