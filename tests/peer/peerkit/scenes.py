@@ -23,7 +23,7 @@ from upramp.simulate.uncal import write_exposure
 
 FWHM = 2.3
 
-STEADY = {"amplifier": 0.5, "odd_even": 0.5, "drift": 0.3}
+STEADY: dict[str, Any] = {"amplifier": 0.5, "odd_even": 0.5, "drift": 0.3}
 """Electronic patterns (DN) where no reference pixel can take them out: else half the pixels would jump."""
 
 
@@ -58,7 +58,7 @@ class Input:
 
 def _nircam(**how: Any) -> Observation:
     """NRCBLONG, SUB160, frames 10 s apart."""
-    usual = {
+    usual: dict[str, Any] = {
         "detector": "NRCBLONG",
         "subarray": "SUB160",
         "ny": 160,
@@ -72,7 +72,7 @@ def _nircam(**how: Any) -> Observation:
 
 def _niriss(**how: Any) -> Observation:
     """NIRISS, SUB128 in the detector's corner: four rows and columns of reference pixels."""
-    usual = {
+    usual: dict[str, Any] = {
         "detector": "NIS",
         "subarray": "SUB128",
         "ny": 128,
@@ -86,7 +86,7 @@ def _niriss(**how: Any) -> Observation:
 
 def _nirspec(**how: Any) -> Observation:
     """NRS1, SUB2048: a full row of the detector, reference pixels at both ends."""
-    usual = {
+    usual: dict[str, Any] = {
         "detector": "NRS1",
         "subarray": "SUB2048",
         "ny": 32,
