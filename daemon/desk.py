@@ -27,6 +27,7 @@ from upramp.daemon.events import (
     Event,
     FileSettled,
     Identity,
+    LedgerRefused,
     SegmentArrived,
     SegmentCalibrated,
     SegmentDue,
@@ -84,7 +85,9 @@ class Calibration:
 class Ledger(Protocol):
     """What the handlers need of the ledger: the present state in memory, and commits."""
 
-    state: Any
+    @property
+    def state(self) -> Any:
+        """See ``store.lookups.Lookups``."""
 
     def commit(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
         """Append rows of several tables: all or none."""
@@ -138,7 +141,7 @@ class Desk:
         self.inbox: SimpleQueue[Event | _Read | None] = SimpleQueue()
         self._unread: deque[tuple[Identity, str, Tries]] = deque()
         self._reading = False
-        self._timers: list[tuple[float, int, Event | None]] = []
+        self._timers: list[tuple[float, int, Any]] = []
         self._count = itertools.count()
         self._refusals = 0
 
@@ -164,7 +167,7 @@ class Desk:
             path = work.identity.path
             self.crew.submit(finished, plan_and_calibrate, self.calibrator, path, self.settings, work.sha256)
 
-    def later(self, seconds: float, event: Event | None) -> None:
+    def later(self, seconds: float, event: Any) -> None:
         """Let an event happen after a while; None only makes the desk look up."""
         heapq.heappush(self._timers, (self.clock() + seconds, next(self._count), event))
 
@@ -226,9 +229,9 @@ class Desk:
         """Make the desk look up; may be called from any thread and from signal handlers."""
         self.inbox.put(None)
 
-    def dispatch(self, event: Event) -> None:
+    def dispatch(self, event: Any) -> None:
         """Tell and handle an event and all that follow from it."""
-        todo = deque([event])
+        todo: deque[Any] = deque([event])
         while todo:
             event = todo.popleft()
             for listener in self.listeners:
@@ -240,14 +243,15 @@ class Desk:
     def _handle(self, handler: Handler, event: Any) -> Sequence[Event]:
         try:
             return handler(self, event)
-        except Retryable:
+        except Retryable as error:
             # only the ledger raises this here: nothing was committed, so the same event can happen again
             self._refusals += 1
             if not self.settings.patient and self._refusals > self.policy.attempts:
                 raise
-            self.later(self.policy.pause(self._refusals), event)
-            return []
-        except Misconfigured:
+            pause = self.policy.pause(self._refusals)
+            self.later(pause, event)
+            return [LedgerRefused(str(error), pause)]
+        except Misconfigured:  # the ledger must be opened anew: only a restart helps
             raise
         except Exception as error:
             work: Work | None = getattr(event, "work", None)
@@ -325,5 +329,5 @@ def upramp_version() -> str:
 
 
 def new_run_id() -> str:
-    """Time and process: readable, in order, and different for every start."""
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+    """Time and chance: readable, in order, and different for every start."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.urandom(3).hex()}"

@@ -80,6 +80,13 @@ class SegmentDue:
 
 
 @dataclass(frozen=True)
+class SegmentStarted:
+    """It was handed to a worker."""
+
+    work: Work
+
+
+@dataclass(frozen=True)
 class SegmentCalibrated:
     """Products were published under their names; nothing is in the ledger yet."""
 
@@ -165,10 +172,27 @@ class ExposureCompleted:
     integrations: int
 
 
+@dataclass(frozen=True)
+class ExposureContradicted:
+    """All segments are in, and do not make up one exposure."""
+
+    exposure_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LedgerRefused:
+    """The ledger could not be written; nothing is lost, the same is tried again."""
+
+    reason: str
+    seconds: float
+
+
 Event = (
     FileSettled
     | SegmentArrived
     | SegmentDue
+    | SegmentStarted
     | SegmentCalibrated
     | SegmentFailed
     | FileSkipped
@@ -177,4 +201,6 @@ Event = (
     | RetryPlanned
     | FileFailed
     | ExposureCompleted
+    | ExposureContradicted
+    | LedgerRefused
 )

@@ -33,6 +33,7 @@ from upramp.daemon.desk import Desk, Handler, identify, upramp_version
 from upramp.daemon.events import (
     Event,
     ExposureCompleted,
+    ExposureContradicted,
     FileFailed,
     FileSettled,
     FileSkipped,
@@ -43,6 +44,7 @@ from upramp.daemon.events import (
     SegmentCommitted,
     SegmentDue,
     SegmentFailed,
+    SegmentStarted,
     SegmentSuperseded,
     Work,
 )
@@ -95,7 +97,7 @@ def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
         reason = "unchanged" if same else f"same content as {present['path']}, which is calibrated"
         return [FileSkipped(work.identity.path, work.segment_id, reason)]
     desk.begin(work)
-    return []
+    return [SegmentStarted(work)]
 
 
 def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Event]:
@@ -119,7 +121,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         "integrations": [{**about, "version": version, **i} for i in outcome.integrations],
     }
     paths = [str(p["path"]) for p in products]
-    completed = _count_exposure(desk, tables, row, paths)
+    news = _count_exposure(desk, tables, row, paths)
     desk.commit(tables)
     desk.queue.done(work)
     desk.release(work.identity)
@@ -134,7 +136,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         work.tries.attempts + 1,
         _counters(outcome.step_runs),
     )
-    return [*_superseded_events(retired), committed, *completed]
+    return [*_superseded_events(retired), committed, *news]
 
 
 def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
@@ -275,10 +277,8 @@ def _retire(
     return retired, products
 
 
-def _count_exposure(
-    desk: Desk, tables: dict[str, Any], row: Row, products: Sequence[str]
-) -> Sequence[ExposureCompleted]:
-    """Add the exposure's row to a transaction if its state changes; the event if it becomes complete."""
+def _count_exposure(desk: Desk, tables: dict[str, Any], row: Row, products: Sequence[str]) -> Sequence[Event]:
+    """Add the exposure's row to a transaction if its state changes; the event if there is news."""
     state, exposure_id, segment_id = desk.ledger.state, row["exposure_id"], row["segment_id"]
     others = [m for m in state.exposure_segments(exposure_id) if m["segment_id"] != segment_id]
     old = state.exposure(exposure_id)
@@ -291,6 +291,8 @@ def _count_exposure(
         return []
     tables["exposures"] = [new]
     before = old is not None and old["state"] == "completed" and old["input_sha256"] == new["input_sha256"]
+    if new["state"] == "failed":
+        return [ExposureContradicted(exposure_id, new["reason"])]
     if new["state"] != "completed" or before:
         return []
     segments = [member["segment_id"] for member in count.calibrated]

@@ -7,7 +7,6 @@ threads and processes.
 from __future__ import annotations
 
 import errno
-import logging
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
+from upramp.daemon.config import Log
 from upramp.daemon.events import Failure, Tries, Work
+from upramp.daemon.logs import configure
 from upramp.stages.core.errors import Misconfigured, Retryable, UprampError
 
 PASSING_ERRNOS = frozenset(
@@ -228,7 +229,7 @@ class Crew:
         self._executor = None
 
 
-def make_crew(workers: int) -> Crew:
+def make_crew(workers: int, log: Log) -> Crew:
     """The workers of this run.
 
     One worker is a thread of this process: kernels release the GIL and are themselves threaded. More
@@ -237,18 +238,17 @@ def make_crew(workers: int) -> Crew:
     if workers <= 1:
         return Crew(lambda: ThreadPoolExecutor(1, thread_name_prefix="calibrate"), in_process=True)
     context = multiprocessing.get_context("spawn")
-    level = logging.getLogger().level
     return Crew(
-        lambda: ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(level,)),
+        lambda: ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(log,)),
         in_process=False,
     )
 
 
-def start_worker(level: int) -> None:
+def start_worker(log: Log) -> None:
     """Prepare a worker process: Ctrl-C is the parent's affair, and no worker outlives its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.getLogger().setLevel(level)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    configure(log)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()

@@ -166,10 +166,10 @@ def verdict(t: Tally) -> tuple[str, str | None]:
     here = {row.get("segment") for row in t.members if row["state"] == "calibrated"}
     missing = [n for n in range(1, t.expected + 1) if n not in here]
     failed = [row["segment_id"] for row in t.members if row["state"] in ("failed", "waiting")]
-    if failed:
-        return "partial", "failed or to be tried again: " + ", ".join(failed)
-    if missing:
-        return "partial", f"waits for segment {_listed(missing)} of {t.expected}"
+    if missing or failed:
+        parts = [f"waits for segment {_listed(missing)} of {t.expected}"] if missing else []
+        parts += ["failed or to be tried again: " + _listed(failed)] if failed else []
+        return "partial", "; ".join(parts)
     if any(row["segments"] != t.expected for row in t.calibrated) or len(numbers) != len(set(numbers)):
         return (
             "failed",
@@ -185,9 +185,9 @@ def verdict(t: Tally) -> tuple[str, str | None]:
     return "completed", None
 
 
-def _listed(numbers: Sequence[int], limit: int = 8) -> str:
-    shown = ", ".join(map(str, numbers[:limit]))
-    return shown if len(numbers) <= limit else f"{shown} and {len(numbers) - limit} more"
+def _listed(items: Sequence[int | str], limit: int = 8) -> str:
+    shown = ", ".join(map(str, items[:limit]))
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
 def exposure_row(exposure_id: str, t: Tally, products: Sequence[str], at: datetime) -> Row:

@@ -110,7 +110,7 @@ class FakeCalibrator:
             aside = output / f".{target.name}"
             aside.write_text(f"{kind} of {plan.text}")
             self.hook("publish")
-            os.replace(aside, target)
+            aside.replace(target)
             self.hook("published")
             products.append(
                 {

@@ -1,0 +1,44 @@
+"""``upramp demo``: a visit with known truth goes through the code that everything goes through."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from upramp.daemon import oneshot, report
+from upramp.daemon.config import Config, Crds, Output
+from upramp.daemon.inputs import find_inputs
+from upramp.simulate import demo
+from upramp.stages.core.errors import Misconfigured
+
+
+def main(folder: Path, size: int, command: str = "upramp demo") -> int:
+    """Synthesize, calibrate, compare; the exit code is 1 where the truth was missed.
+
+    Raises
+    ------
+    Misconfigured
+        If the folder holds something already, or the size is out of range.
+    """
+    out = report.console()
+    out.print(f"synthesizing a small visit and its references in {folder} ...")
+    try:
+        visit = demo.prepare_apart(folder.absolute(), size)
+    except (FileExistsError, ValueError) as error:
+        raise Misconfigured(str(error)) from error
+    os.environ.update(visit.environment)
+    output = visit.folder / "products"
+    config = replace(
+        Config(),
+        output=Output(folder=output),
+        crds=Crds(path=visit.cache, context=visit.context, offline=True),
+    )
+    summary = oneshot.run(
+        find_inputs([str(visit.inputs)]), config, command=command, console=report.console(stderr=True)
+    )
+    report.print_summary(out, summary, config.store_folder)
+    rows = demo.compare(visit, output)
+    outcome = demo.Outcome(output, config.store_folder, summary.seconds, int(summary.megabytes * 1e6))
+    out.print(demo.table(visit, outcome, rows))
+    return summary.exit_code or int(not all(row.good for row in rows))

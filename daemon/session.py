@@ -1,0 +1,212 @@
+"""From a configuration to a desk that is open for business, and back: what ``run`` and ``watch`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from upramp.daemon import telling
+from upramp.daemon.config import Config
+from upramp.daemon.desk import Calibration, Calibrator, Desk, Settings, new_run_id, upramp_version
+from upramp.daemon.handlers import HANDLERS
+from upramp.daemon.jobs import Crew, Queue, RetryPolicy, make_crew
+from upramp.daemon.logs import bind, get_logger, unbind
+from upramp.stages.core.errors import Retryable
+from upramp.store import schema
+from upramp.store.ledger import Ledger
+from upramp.store.scratch import clean_scratch
+
+log = get_logger()
+
+CORES_FOR_ONE = 4
+"""Threads beyond which one segment gains little, so that a second one beside it gains more."""
+
+MEGABYTES_FOR_ONE = 1500.0
+"""Memory that one segment may take with libraries and references."""
+
+LIBRARIES = ("numpy", "numba", "scipy", "astropy", "asdf", "crds", "pyarrow")
+
+
+def count_workers(asked: int, cores: int, memory_mb: float) -> int:
+    """How many segments to calibrate side by side; 0 asks for as many as fit."""
+    if asked:
+        return asked
+    return max(1, min(cores // CORES_FOR_ONE, int(memory_mb / MEGABYTES_FOR_ONE)))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_mb() -> float:
+    """Memory of the machine, MB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process, MB."""
+    scale = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+@contextlib.contextmanager
+def open_desk(
+    config: Config,
+    *,
+    command: str,
+    force: bool = False,
+    patient: bool = False,
+    inputs: int | None = None,
+    calibrator: Calibrator | None = None,
+    crew: Crew | None = None,
+) -> Iterator[Desk]:
+    """A desk over the ledger of this configuration, scratch folders cleaned; closed at the end.
+
+    Parameters
+    ----------
+    config : Config
+    command : str
+        As typed; goes into the ledger's table of runs.
+    force, patient : bool
+        See ``desk.Settings``.
+    inputs : int, optional
+        How many files there are to do: no more workers than that.
+    calibrator, crew : optional
+        Instead of the real ones, for tests.
+
+    Raises
+    ------
+    Misconfigured
+        If the ledger or the output folder cannot be written, or another process writes there.
+    """
+    workers = count_workers(config.run.workers, cores(), memory_mb())
+    if inputs is not None:
+        workers = max(1, min(workers, inputs))
+    config = replace(config, run=replace(config.run, workers=workers))
+    settings = Settings(config, new_run_id(), force, patient)
+    policy = RetryPolicy(attempts=config.run.attempts, first_s=config.run.retry_s, factor=2.0)
+    with (
+        Ledger.open(config.store_folder, writer=True, compact_every=config.store.compact_after) as ledger,
+        _recorded(ledger, settings, command),
+    ):
+        _clean(config.output.folder)
+        desk = Desk(
+            settings,
+            ledger,
+            calibrator or Calibration(),
+            crew=crew or make_crew(workers, config.log),
+            readers=Crew(lambda: ThreadPoolExecutor(1, thread_name_prefix="read"), in_process=True),
+            queue=Queue(workers),
+            handlers=HANDLERS,
+            policy=policy,
+            listeners=[telling.tell],
+        )
+        try:
+            yield desk
+        finally:
+            abandoned = bool(desk.queue.running)
+            desk.readers.close(kill=abandoned)
+            desk.crew.close(kill=abandoned)
+
+
+@contextlib.contextmanager
+def _recorded(ledger: Ledger, settings: Settings, command: str) -> Iterator[None]:
+    """A row of the run at its start, another at its end. Runs of a dead process are closed."""
+    bind(run_id=settings.run_id)
+    for row in ledger.state.runs():
+        if row["state"] == "running":
+            old = {name: value for name, value in row.items() if name not in ("commit_no", "row_no")}
+            reason = "the process ended without a word: killed, or the machine went down"
+            ledger.commit({"runs": [{**old, "state": "failed", "ended": schema.now(), "reason": reason}]})
+    row = {
+        "run_id": settings.run_id,
+        "state": "running",
+        "started": schema.now(),
+        "command": command,
+        "pid": os.getpid(),
+        "upramp_version": upramp_version(),
+        "versions": versions(),
+        "crds_context": settings.config.crds.context or os.environ.get("CRDS_CONTEXT"),
+    }
+    ledger.commit({"runs": [row]})
+    reason: str | None = None
+    state = "ended"
+    try:
+        yield
+    except BaseException as error:
+        reason, state = f"{type(error).__name__}: {error}", "failed"
+        raise
+    finally:
+        try:
+            ledger.commit({"runs": [{**row, "state": state, "ended": schema.now(), "reason": reason}]})
+        except Retryable as error:  # the next start closes the row
+            log.warning("ledger_refused", reason=str(error))
+        unbind()
+
+
+def _clean(output: Path) -> None:
+    removed = clean_scratch(output)
+    if removed:
+        log.info("scratch_cleaned", folder=str(removed[0].parent), files=len(removed))
+
+
+def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, always: bool = False) -> float:
+    """Compile the kernels unless this installation did so before; seconds that it took.
+
+    numba keeps the machine code; what is kept here is a mark that it is there.
+    """
+    mark = config.cache_folder / f"kernels-{_code_stamp()}"
+    if mark.exists() and not always:
+        return 0.0
+    log.info("kernels_compiling", cache=os.environ.get("NUMBA_CACHE_DIR") or "beside the code")
+    say("first run of this version: compiling the kernels, once, for up to a minute ...")
+    from upramp.daemon import calibrate
+
+    seconds = calibrate.warm()
+    log.info("kernels_ready", seconds=round(seconds, 2))
+    say(f"kernels ready after {seconds:.0f} s")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return seconds
+
+
+def _code_stamp() -> str:
+    """Names the code that is compiled and what compiles it, for this kind of machine."""
+    import upramp.stages
+
+    folder = Path(next(iter(upramp.stages.__path__)))
+    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*.py"))]
+    tools = (sys.version, importlib.metadata.version("numba"), platform.machine(), platform.node())
+    place = os.environ.get("NUMBA_CACHE_DIR", "")
+    return hashlib.sha256(repr((facts, tools, place)).encode()).hexdigest()[:16]
+
+
+def describe(config: Config) -> Mapping[str, Any]:
+    """What the service says of itself when it starts."""
+    return {
+        "version": upramp_version(),
+        "config": str(config.source or ""),
+        "folders": [str(f) for f in config.watch.folders],
+        "output": str(config.output.folder),
+        "ledger": str(config.store_folder),
+        "workers": config.run.workers,
+        "threads": config.run.threads,
+        "pid": os.getpid(),
+    }

@@ -1,0 +1,91 @@
+"""Events as log lines: the one place where what happens is put into the log."""
+
+from __future__ import annotations
+
+from upramp.daemon.events import (
+    Event,
+    ExposureCompleted,
+    ExposureContradicted,
+    FileFailed,
+    FileSkipped,
+    LedgerRefused,
+    RetryPlanned,
+    SegmentArrived,
+    SegmentCommitted,
+    SegmentStarted,
+    SegmentSuperseded,
+)
+from upramp.daemon.logs import bound, get_logger
+
+log = get_logger()
+
+
+def tell(event: Event) -> None:
+    """Log an event, with its ids. A listener of the desk."""
+    match event:
+        case SegmentArrived(work) | SegmentStarted(work):
+            with bound(segment_id=work.segment_id, exposure_id=work.exposure_id):
+                _tell_work(event)
+        case SegmentCommitted() | SegmentSuperseded():
+            with bound(segment_id=event.segment_id, exposure_id=event.exposure_id):
+                _tell_made(event)
+        case FileSkipped() | FileFailed() | RetryPlanned():
+            with bound(segment_id=event.segment_id):
+                _tell_not_made(event)
+        case ExposureCompleted(exposure_id, segments, integrations):
+            with bound(exposure_id=exposure_id):
+                log.info("exposure_completed", segments=len(segments), integrations=integrations)
+        case ExposureContradicted(exposure_id, reason):
+            with bound(exposure_id=exposure_id):
+                log.warning("exposure_incomplete", reason=reason)
+        case LedgerRefused(reason, seconds):
+            log.warning("ledger_refused", reason=reason, wait_s=seconds)
+
+
+def _tell_work(event: SegmentArrived | SegmentStarted) -> None:
+    work = event.work
+    path = str(work.identity.path)
+    if isinstance(event, SegmentStarted):
+        log.info("segment_started", path=path, attempt=work.tries.attempts + 1)
+    else:
+        meta = work.plan.uncal.meta
+        log.info(
+            "segment_arrived", path=path, checksum=work.sha256, segment=meta.segment, segments=meta.segments
+        )
+
+
+def _tell_made(event: SegmentCommitted | SegmentSuperseded) -> None:
+    path = str(event.path)
+    if isinstance(event, SegmentSuperseded):
+        log.info("segment_superseded", path=path, version=event.version)
+        return
+    for product in event.products:
+        log.info("product_published", path=product["path"], bytes=product["bytes"], kind=product["kind"])
+    log.info(
+        "segment_calibrated",
+        path=path,
+        seconds=round(event.seconds, 3),
+        megabytes=round(event.peak_mb, 1),
+        counters=dict(event.counters),
+    )
+
+
+def _tell_not_made(event: FileSkipped | FileFailed | RetryPlanned) -> None:
+    path = str(event.path)
+    if isinstance(event, FileSkipped):
+        log.info("segment_unchanged", path=path, reason=event.reason)
+    elif isinstance(event, RetryPlanned):
+        reason, wait = event.failure.reason, event.seconds
+        log.warning("segment_retried", path=path, reason=reason, attempt=event.attempts, wait_s=wait)
+    else:
+        failure = event.failure
+        extra = {"exception": failure.traceback} if failure.traceback else {}
+        log.error(
+            "segment_failed",
+            path=path,
+            reason=failure.reason,
+            remedy=failure.remedy,
+            kind=failure.kind,
+            attempt=event.attempts,
+            **extra,
+        )

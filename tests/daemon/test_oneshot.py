@@ -1,0 +1,173 @@
+"""upramp run: which files, what is told at the end, which exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from upramp.daemon import oneshot, report
+from upramp.daemon.inputs import find_inputs
+from upramp.daemon.jobs import Crew, make_crew
+from upramp.stages.core.errors import Misconfigured, Retryable
+
+NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
+
+
+class TestInputs:
+    def test_files_globs_and_folders_each_file_once(self, workshop, monkeypatch):
+        a = workshop.write(NAME)
+        b = workshop.write(NAME.replace("00001_n", "00002_n"))
+        workshop.write("notes.txt")
+        monkeypatch.chdir(workshop.root)
+        assert find_inputs(["incoming"]) == [a, b]
+        assert find_inputs([str(a), "incoming/*00002*", "incoming", "./incoming/../incoming/" + NAME]) == [
+            a,
+            b,
+        ]
+        assert find_inputs(["inc*"]) == [a, b]
+        assert find_inputs(["**/*_00001_*"]) == [a]
+
+    def test_any_file_may_be_named(self, workshop):
+        path = workshop.write("renamed.fits")
+        assert find_inputs([str(path)]) == [path]
+
+    def test_same_names_come_oldest_first(self, workshop):
+        new = workshop.write(NAME, mtime=2000)
+        old = workshop.write(NAME, folder=workshop.root / "z", mtime=1000)
+        assert find_inputs([str(new), str(old)]) == [old, new]
+
+    @pytest.mark.parametrize(
+        ("word", "hint"),
+        [
+            ("incoming/jw01234001001_02101_00001_nrca2_uncal.fits", "did you mean '.*nrca1_uncal.fits'"),
+            ("incomming", "did you mean '.*incoming'"),
+            ("nowhere/at/all.fits", "holds no 'nowhere'"),
+            ("incoming/*_rate.fits", "nothing matches"),
+            ("empty", r"the folder 'empty' holds no \*_uncal.fits; name the folder"),
+            (".", r"holds no \*_uncal.fits; there are some in .*incoming"),
+        ],
+    )
+    def test_what_names_nothing_is_told_with_the_nearest(self, workshop, monkeypatch, word, hint):
+        workshop.write(NAME)
+        (workshop.root / "empty").mkdir()
+        monkeypatch.chdir(workshop.root)
+        with pytest.raises(Misconfigured, match=hint):
+            find_inputs([word])
+
+    def test_a_folder_or_dangling_link_named_like_a_file_is_judged_later(self, workshop):
+        odd = workshop.incoming / NAME
+        odd.mkdir()
+        link = workshop.incoming / NAME.replace("nrca1", "nrca2")
+        link.symlink_to("nowhere")
+        assert find_inputs([str(odd), str(link)]) == [odd, link]
+        assert find_inputs([str(workshop.incoming)]) == [odd, link]
+
+
+@pytest.fixture
+def run(workshop, inline):
+    """Run over files; the summary, with what is printed of it in ``shown``."""
+
+    def run(*paths, **options):
+        summary = oneshot.run(
+            find_inputs([str(p) for p in paths]),
+            replace(workshop.config, run=replace(workshop.config.run, retry_s=0.0)),
+            console=Console(file=io.StringIO()),
+            calibrator=workshop.calibrator,
+            crew=Crew(inline, in_process=True),
+            **options,
+        )
+        out = io.StringIO()
+        report.print_summary(Console(file=out, width=300), summary, workshop.config.store_folder)
+        run.shown = out.getvalue()
+        return summary
+
+    return run
+
+
+class TestRun:
+    def test_all_well(self, workshop, run):
+        workshop.segment(1)
+        workshop.segment(2)
+        summary = run(workshop.incoming)
+        assert summary.exit_code == 0
+        assert len(summary.products) == 4
+        assert len(summary.completed) == 1
+        assert "made 4 products of 2 files" in run.shown
+        assert summary.products[0] in run.shown
+        again = run(workshop.incoming)
+        assert again.exit_code == 0
+        assert "skipped 2 files" in run.shown and "unchanged" in run.shown
+
+    def test_bad_input_is_told_with_its_remedy_and_the_rest_goes_on(self, workshop, run):
+        workshop.write(NAME)
+        bad = workshop.incoming / NAME.replace("nrca1", "nrca2")
+        bad.write_text("not FITS")
+        for _ in range(2):
+            summary = run(workshop.incoming)
+            assert summary.exit_code == 1
+            assert "failed 1 file" in run.shown and "is not FITS" in run.shown
+            assert "replace the file" in run.shown
+
+    def test_nothing_but_misconfiguration_is_a_usage_error(self, workshop, run):
+        path = workshop.write(NAME)
+        other = workshop.write(NAME.replace("nrca1", "nrca2"))
+        workshop.calibrator.failures[path.name] = [Misconfigured("no superbias")] * 2
+        assert run(path).exit_code == 2
+        assert run(path, other).exit_code == 1
+
+    def test_passing_trouble_passes(self, workshop, run):
+        path = workshop.write(NAME)
+        workshop.calibrator.failures[path.name] = [Retryable("busy")]
+        summary = run(path)
+        assert summary.exit_code == 0
+        assert summary.made[0].attempt == 2
+
+    def test_the_run_is_recorded_and_a_dead_one_closed(self, workshop, run, kill):
+        path = workshop.write(NAME)
+
+        def die(where):
+            raise kill
+
+        workshop.hook = die
+        with pytest.raises(kill):
+            run(path, command="upramp run first")
+        workshop.hook = lambda where: None
+        run(path, command="upramp run second")
+        rows = workshop.read().state.runs()
+        assert [(r["command"], r["state"]) for r in rows][-1] == ("upramp run second", "ended")
+        assert {r["state"] for r in rows} == {"failed", "ended"}
+        assert rows[-1]["versions"]["numpy"]
+
+    def test_two_writers_are_refused(self, workshop, run):
+        path = workshop.write(NAME)
+        _, ledger = workshop.open()
+        with pytest.raises(Misconfigured, match=str(os.getpid())):
+            run(path)
+        ledger.close()
+
+    def test_ctrl_c_leaves_what_is_left(self, workshop):
+        path = workshop.write(NAME)
+        go_on = threading.Event()
+
+        def interrupted(where):
+            if where == "calibrate":
+                os.kill(os.getpid(), 2)
+                go_on.wait(30)
+
+        workshop.hook = interrupted
+        crew = make_crew(1, workshop.config.log)
+        summary = oneshot.run(
+            [path],
+            workshop.config,
+            console=Console(file=io.StringIO()),
+            calibrator=workshop.calibrator,
+            crew=crew,
+        )
+        go_on.set()
+        assert summary.exit_code == 130
+        assert summary.left == [path]
+        assert workshop.read().state.segments() == []
