@@ -365,16 +365,6 @@ def has_dark_columns(meta: ExposureMeta) -> bool:
     return meta.instrument == "NIRSPEC" and meta.subarray in DARK_COLUMNS
 
 
-@kernel
-def flag_dark_columns(pdq, columns, x0):
-    """Flag the outer columns of the exposure (``columns`` wide) as reference pixels."""
-    rows, width = pdq.shape
-    for r in range(rows):
-        for c in range(width):
-            if x0 + c < BORDER or x0 + c >= columns - BORDER:
-                pdq[r, c] |= np.uint32(REFERENCE_PIXEL)
-
-
 def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     """Where the mask flags reference pixels, as strips that do not overlap."""
     flags = raw.dq()
@@ -403,10 +393,7 @@ def bind(context: Context) -> Bound:
     subtract = subtract_rows if pixels.transposed else subtract_columns
 
     def run(w: Window, lo: int, hi: int) -> None:
-        rows = w.rows(lo, hi)
-        subtract(w.data[rows], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
-        if pixels.dark_columns:
-            flag_dark_columns(w.pdq[rows], meta.nx, w.x0)
+        subtract(w.data[w.rows(lo, hi)], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
 
     return Bound([Station(run)], survey=pixels)
 
