@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from upramp.daemon import handlers
 from upramp.daemon.config import Config, Output
 from upramp.daemon.desk import Desk, Settings

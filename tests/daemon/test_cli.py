@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+
 from upramp.daemon import cli, oneshot, report
 from upramp.daemon.jobs import Crew
 

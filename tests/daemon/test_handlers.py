@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from upramp.daemon.events import (
     ExposureCompleted,
     ExposureContradicted,

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from upramp.daemon.config import Log
 from upramp.daemon.events import Identity, Tries, Work
 from upramp.daemon.jobs import (

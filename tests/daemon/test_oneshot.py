@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+
 from upramp.daemon import oneshot, report
 from upramp.daemon.inputs import find_inputs
 from upramp.daemon.jobs import Crew, make_crew

@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+
 from upramp.daemon import report
 from upramp.daemon.jobs import Crew, make_crew
 from upramp.daemon.service import LIVE, Stop, serve
