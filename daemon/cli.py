@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,9 +139,13 @@ def _run(args: argparse.Namespace) -> int:
     # the summary tells it all; the log is for those who ask, or who keep it in a file
     quiet = not (args.verbose or config.log.file) and config.log.level in ("debug", "info")
     logs.configure(replace(config.log, level="warning") if quiet else config.log)
-    summary = oneshot.run(
-        inputs, config, command=args.typed, force=args.force, console=report.console(stderr=True)
-    )
+    # ends like Ctrl-C does, the terminal left in order
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        console = report.console(stderr=True)
+        summary = oneshot.run(inputs, config, command=args.typed, force=args.force, console=console)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     report.print_summary(report.console(), summary, config.store_folder)
     if summary.interrupted:
         _leave(summary.exit_code)
@@ -152,7 +157,12 @@ def _watch(args: argparse.Namespace) -> int:
 
     config = _config(args)
     logs.configure(replace(config.log, level="debug") if args.verbose else config.log)
-    if service.serve(config, command=args.typed):
+    try:
+        abandoned = service.serve(config, command=args.typed)
+    except Misconfigured as error:
+        logs.get_logger().error("configuration_error", reason=str(error))
+        raise
+    if abandoned:
         _leave(0)
     return 0
 

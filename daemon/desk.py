@@ -45,12 +45,15 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for a whole run. ``patient``: wait for a full ledger disk for ever, as a service does."""
+    """What holds for a whole run.
+
+    ``service``: a watcher tells when a file changes, and a full ledger disk is waited for without end.
+    """
 
     config: Config
     run_id: str
     force: bool = False
-    patient: bool = False
+    service: bool = False
 
 
 class Calibrator(Protocol):
@@ -246,7 +249,7 @@ class Desk:
         except Retryable as error:
             # only the ledger raises this here: nothing was committed, so the same event can happen again
             self._refusals += 1
-            if not self.settings.patient and self._refusals > self.policy.attempts:
+            if not self.settings.service and self._refusals > self.policy.attempts:
                 raise
             pause = self.policy.pause(self._refusals)
             self.later(pause, event)

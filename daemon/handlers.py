@@ -105,10 +105,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
     work, outcome = event.work, event.outcome
     if _changed_since(work.identity):
         # made of two contents, perhaps; the products will be replaced, and are not recorded
-        desk.queue.done(work)
-        desk.release(work.identity)
-        desk.later(desk.settings.config.watch.settle_s, FileSettled(work.identity.path))
-        return []
+        return _wait_for_change(desk, work.identity, work)
     version = desk.ledger.state.version(work.segment_id, work.sha256)
     about = {"segment_id": work.segment_id, "exposure_id": work.exposure_id}
     row = records.calibrated_row(work, version)
@@ -144,11 +141,7 @@ def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
     identity, work, failure = event.identity, event.work, event.failure
     if _changed_since(identity):
         # what failed is no longer there: judge what is
-        if work:
-            desk.queue.done(work)
-        desk.release(identity)
-        desk.later(desk.settings.config.watch.settle_s, FileSettled(identity.path))
-        return []
+        return _wait_for_change(desk, identity, work)
     tries = after(event.tries, failure)
     pause = next_pause(failure, tries, desk.policy)
     state = "failed" if pause is None else "waiting"
@@ -242,6 +235,16 @@ def _changed_since(identity: Identity) -> bool:
         return False
     except (OSError, UprampError):
         return True
+
+
+def _wait_for_change(desk: Desk, identity: Identity, work: Work | None) -> Sequence[Event]:
+    """Forget what was read: the file changes. A watcher says when it lies still; else look again soon."""
+    if work:
+        desk.queue.done(work)
+    desk.release(identity)
+    if not desk.settings.service:
+        desk.later(desk.settings.config.watch.settle_s, FileSettled(identity.path))
+    return []
 
 
 def _failed_version(

@@ -113,7 +113,7 @@ def serve(
         If the ledger cannot be written, or another process writes it.
     """
     stop = stop or Stop()
-    with open_desk(config, command=command, patient=True, calibrator=calibrator, crew=crew) as desk:
+    with open_desk(config, command=command, service=True, calibrator=calibrator, crew=crew) as desk:
         with _signals(stop, desk):
             log.info("service_started", **describe(desk.settings.config))
             if calibrator is None:

@@ -72,7 +72,7 @@ def open_desk(
     *,
     command: str,
     force: bool = False,
-    patient: bool = False,
+    service: bool = False,
     inputs: int | None = None,
     calibrator: Calibrator | None = None,
     crew: Crew | None = None,
@@ -84,7 +84,7 @@ def open_desk(
     config : Config
     command : str
         As typed; goes into the ledger's table of runs.
-    force, patient : bool
+    force, service : bool
         See ``desk.Settings``.
     inputs : int, optional
         How many files there are to do: no more workers than that.
@@ -100,7 +100,7 @@ def open_desk(
     if inputs is not None:
         workers = max(1, min(workers, inputs))
     config = replace(config, run=replace(config.run, workers=workers))
-    settings = Settings(config, new_run_id(), force, patient)
+    settings = Settings(config, new_run_id(), force, service)
     policy = RetryPolicy(attempts=config.run.attempts, first_s=config.run.retry_s, factor=2.0)
     with (
         Ledger.open(config.store_folder, writer=True, compact_every=config.store.compact_after) as ledger,

@@ -105,9 +105,9 @@ class Settler:
         return [p for p, e in self._entries.items() if e.handed != e.stamp]
 
     def due(self, now: float) -> list[Path]:
-        """Pending files that were quiet long enough to look into, the first seen first."""
-        ready = [(e.first, p) for p, e in self._entries.items() if e.handed != e.stamp and e.look <= now]
-        return [path for _, path in sorted(ready)]
+        """Pending files that were quiet long enough to look into: the first seen first, then the oldest."""
+        ready = [(e, p) for p, e in self._entries.items() if e.handed != e.stamp and e.look <= now]
+        return [path for e, path in sorted(ready, key=lambda x: (x[0].first, x[0].stamp.mtime_ns, x[1]))]
 
     def judge(self, path: Path, whole: bool, now: float) -> Verdict:
         """Decide on a due file, its caller having looked into it.

@@ -245,6 +245,22 @@ def test_a_file_that_changes_under_our_hands_is_done_again_and_only_that_is_reco
     assert "meanwhile" in workshop.picture()["files"][path.name.replace("uncal", "rate")]
 
 
+def test_in_service_the_watcher_says_when_a_changing_file_lies_still(workshop):
+    path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
+    whole = path.read_text()
+
+    def begin_to_change(path: Path) -> None:
+        workshop.calibrator.during = lambda path: None
+        path.write_text(whole[:5])
+
+    workshop.calibrator.during = begin_to_change
+    workshop.run(path, service=True)
+    assert workshop.read().state.segments() == [], "half a file is nobody's version"
+    path.write_text(whole)
+    workshop.run(path, service=True)
+    assert [e.version for e in workshop.told_of(SegmentCommitted)] == [1]
+
+
 def test_a_file_that_vanishes_while_it_is_calibrated_is_still_recorded(workshop):
     path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
     workshop.calibrator.during = Path.unlink

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
 from upramp.daemon import report
 from upramp.daemon.jobs import Crew, make_crew
 from upramp.daemon.service import LIVE, Stop, serve
+from upramp.daemon.settle import Settler, Stamp
 
 
 class Source:
@@ -80,11 +82,11 @@ def test_the_next_start_goes_on_where_this_one_stopped(workshop, service):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_work_under_way_end(workshop, service, number):
-    path = workshop.segment(1, of=1, total=2)
+    path, before = workshop.segment(1, of=1, total=2), signal.getsignal(number)
     crew = make_crew(1, workshop.config.log)
     assert service(path, during=lambda path: os.kill(os.getpid(), number), crew=crew) is False
     assert len(workshop.read().state.segments("calibrated")) == 1
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
 
 
 def test_work_that_takes_too_long_is_abandoned_and_done_again(workshop, service):
@@ -110,6 +112,14 @@ def test_leftovers_are_cleaned_at_the_start(workshop, service):
     (left / "half.fits").write_text("half")
     service(workshop.segment(1, of=1, total=2))
     assert not left.exists()
+
+
+def test_what_a_scan_finds_is_handed_on_oldest_first():
+    settler = Settler(settle_s=0, stale_s=0)
+    times = {Path("/a/x"): 3, Path("/b/x"): 1, Path("/c/x"): 2}
+    for path, mtime in times.items():
+        settler.observe(path, Stamp(1, mtime), now=0.0)
+    assert settler.due(0.0) == sorted(times, key=times.__getitem__)
 
 
 def test_bad_files_do_not_end_the_service(workshop, service):
