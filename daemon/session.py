@@ -133,8 +133,8 @@ def _recorded(ledger: Ledger, settings: Settings, command: str) -> Iterator[None
     for row in ledger.state.runs():
         if row["state"] == "running":
             old = {name: value for name, value in row.items() if name not in ("commit_no", "row_no")}
-            reason = "the process ended without a word: killed, or the machine went down"
-            ledger.commit({"runs": [{**old, "state": "failed", "ended": schema.now(), "reason": reason}]})
+            why = "the process ended without a word: killed, or the machine went down"
+            ledger.commit({"runs": [{**old, "state": "failed", "ended": schema.now(), "reason": why}]})
     row = {
         "run_id": settings.run_id,
         "state": "running",

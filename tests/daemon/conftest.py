@@ -257,9 +257,11 @@ class Workshop:
 
 
 @pytest.fixture(scope="session")
-def new_workshop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Workshop]:
-    """Makes workshops, each in folders of its own."""
-    return lambda: Workshop(tmp_path_factory.mktemp("workshop"))
+def new_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Workshop]]:
+    """Makes workshops, each in folders of its own. Nothing is synced: here processes die, not machines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield lambda: Workshop(tmp_path_factory.mktemp("workshop"))
 
 
 @pytest.fixture

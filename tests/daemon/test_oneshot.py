@@ -15,6 +15,26 @@ from upramp.daemon.inputs import find_inputs
 from upramp.daemon.jobs import Crew, make_crew
 from upramp.stages.core.errors import Misconfigured, Retryable
 
+DEADLY = """
+import json, os
+from types import SimpleNamespace as Facts
+
+class Calibrator:
+    def plan(self, path, settings):
+        facts = json.loads(path.read_text())
+        names = ("ngroups", "nx", "ny", "instrument", "detector", "exp_type", "subarray", "readpatt")
+        meta = Facts(segment=1, segments=1, int_start=1, int_end=2, nints=2, nints_total=2)
+        vars(meta).update(dict.fromkeys(names))
+        stem = path.name.removesuffix("_uncal.fits")
+        uncal = Facts(segment_id=stem, exposure_id=stem, meta=meta)
+        return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, deadly=facts["deadly"])
+
+    def calibrate(self, plan, sha256):
+        if plan.deadly:
+            os._exit(137)
+        return Facts(products=[], step_runs=[], integrations=[], seconds=0.0, peak_mb=0.0)
+"""
+
 NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
 
 
@@ -149,6 +169,25 @@ class TestRun:
         with pytest.raises(Misconfigured, match=str(os.getpid())):
             run(path)
         ledger.close()
+
+    def test_a_file_that_kills_its_worker_fails_alone(self, workshop, tmp_path, monkeypatch):
+        (tmp_path / "deadly.py").write_text(DEADLY)
+        monkeypatch.syspath_prepend(tmp_path)
+        from deadly import Calibrator
+
+        names = [NAME.replace("_00001_", f"_{n:05d}_") for n in range(1, 5)]
+        paths = [workshop.write(name, deadly=name == names[1]) for name in names]
+        summary = oneshot.run(
+            paths,
+            replace(workshop.config, run=replace(workshop.config.run, workers=2)),
+            console=Console(file=io.StringIO()),
+            calibrator=Calibrator(),
+        )
+        assert sorted(event.path.name for event in summary.made) == sorted({*names} - {names[1]})
+        (failed,) = summary.failed
+        assert (failed.path.name, failed.failure.kind, failed.attempts) == (names[1], "crashed", 2)
+        assert "killed" in failed.failure.reason
+        assert summary.exit_code == 1
 
     def test_ctrl_c_leaves_what_is_left(self, workshop):
         path = workshop.write(NAME)
