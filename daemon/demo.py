@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,16 @@ from upramp.daemon.inputs import find_inputs
 from upramp.simulate import demo
 from upramp.stages.core.errors import Misconfigured
 
+MARK = ".upramp-demo"
+"""Says that a folder was made by an earlier demo and may be made anew."""
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo made, and only that."""
+    if (folder / MARK).is_file():
+        for name in ("in", "crds", "truth", "products"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
 
 def main(folder: Path, size: int, command: str = "upramp demo") -> int:
     """Synthesize, calibrate, compare; the exit code is 1 where the truth was missed.
@@ -19,14 +30,16 @@ def main(folder: Path, size: int, command: str = "upramp demo") -> int:
     Raises
     ------
     Misconfigured
-        If the folder holds something already, or the size is out of range.
+        If the folder holds something else already, or the size is out of range.
     """
+    _clear(folder)
     out = report.console()
     out.print(f"synthesizing a small visit and its references in {folder} ...")
     try:
         visit = demo.prepare_apart(folder.absolute(), size)
     except (FileExistsError, ValueError) as error:
         raise Misconfigured(str(error)) from error
+    (folder / MARK).touch()
     os.environ.update(visit.environment)
     output = visit.folder / "products"
     config = replace(

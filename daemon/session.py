@@ -182,8 +182,9 @@ def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, alwa
     seconds = calibrate.warm()
     log.info("kernels_ready", seconds=round(seconds, 2))
     say(f"kernels ready after {seconds:.0f} s")
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    with contextlib.suppress(OSError):  # without the mark the next start says the same again, no more
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
     return seconds
 
 
