@@ -39,6 +39,7 @@ SCENES_AS_THEY_ARE = [
     for scene in (
         "rapid",
         "one_group",
+        "one_averaged_group",
         "two_groups",
         "three_groups",
         "four_groups",
@@ -133,6 +134,7 @@ OTHERS = [
         {"charge_migration": {"skip": False, "signal_threshold": 9000.0}},
     ),
     Case("one_group_ramps", "rapid", {"ramp_fit": {"suppress_one_group": False}}),
+    Case("one_group_ramps_averaged", "medium8", {"ramp_fit": {"suppress_one_group": False}}),
     Case("one_group_ramps_zeroframe", "zeroframe", {"ramp_fit": {"suppress_one_group": False}}),
     Case("first_and_last_group", "ten_groups", {"ramp_fit": {"firstgroup": 2, "lastgroup": 7}}),
     Case("average_dark_current", "rapid", {"dark_current": {"average_dark_current": 0.5}}),

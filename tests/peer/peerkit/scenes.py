@@ -102,6 +102,7 @@ def _nirspec(**how: Any) -> Observation:
 SCENES: dict[str, Scene] = {
     "rapid": Scene(_nircam(ngroups=5, nints=3)),
     "one_group": Scene(_nircam(ngroups=1, nints=3)),
+    "one_averaged_group": Scene(_nircam(ngroups=1, nints=2, readpatt="MEDIUM8", tframe=3.0)),
     "two_groups": Scene(_nircam(ngroups=2, nints=3)),
     "three_groups": Scene(_nircam(ngroups=3, nints=3, readpatt="BRIGHT1")),
     "four_groups": Scene(_nircam(ngroups=4, readpatt="BRIGHT1")),
