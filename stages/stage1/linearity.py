@@ -94,13 +94,19 @@ def horner(out, coeffs, at, y, x):
     """Set ``out`` to the polynomials of row ``y``, columns ``x`` on, at ``at`` (float64, one per column)."""
     n = len(out)
     order = coeffs.shape[1] - 1
-    k = coeffs[y, order, x : x + n]
+    upper, lower = coeffs[y, order, x : x + n], coeffs[y, order - 1, x : x + n]
     for c in range(n):
-        out[c] = k[c]
-    for j in range(order - 1, -1, -1):
-        k = coeffs[y, j, x : x + n]
+        out[c] = upper[c] * at[c] + lower[c]
+    j = order - 2
+    while j >= 1:  # two orders a sweep, as above
+        upper, lower = coeffs[y, j, x : x + n], coeffs[y, j - 1, x : x + n]
         for c in range(n):
-            out[c] = out[c] * at[c] + k[c]
+            out[c] = (out[c] * at[c] + upper[c]) * at[c] + lower[c]
+        j -= 2
+    if j == 0:
+        lower = coeffs[y, 0, x : x + n]
+        for c in range(n):
+            out[c] = out[c] * at[c] + lower[c]
 
 
 @kernel
