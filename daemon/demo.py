@@ -18,10 +18,20 @@ MARK = ".upramp-demo"
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo made, and only that."""
+    """Make room: remove what an earlier demo made, and only that.
+
+    Raises
+    ------
+    Misconfigured
+        If the folder holds what no demo made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     if (folder / MARK).is_file():
         for name in ("in", "crds", "truth", "products"):
             shutil.rmtree(folder / name, ignore_errors=True)
+    elif any(folder.iterdir()):
+        raise Misconfigured(f"the folder {folder} is not empty; name another with --folder, or empty it")
+    (folder / MARK).touch()
 
 
 def main(folder: Path, size: int, command: str = "upramp demo") -> int:
@@ -39,7 +49,6 @@ def main(folder: Path, size: int, command: str = "upramp demo") -> int:
         visit = demo.prepare_apart(folder.absolute(), size)
     except (FileExistsError, ValueError) as error:
         raise Misconfigured(str(error)) from error
-    (folder / MARK).touch()
     os.environ.update(visit.environment)
     output = visit.folder / "products"
     config = replace(
