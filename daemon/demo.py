@@ -62,5 +62,5 @@ def main(folder: Path, size: int, command: str = "upramp demo") -> int:
     report.print_summary(out, summary, config.store_folder)
     rows = demo.compare(visit, output)
     outcome = demo.Outcome(output, config.store_folder, summary.seconds, int(summary.megabytes * 1e6))
-    out.print(demo.table(visit, outcome, rows))
+    report.console(markup=True).print(demo.table(visit, outcome, rows))
     return summary.exit_code or int(not all(row.good for row in rows))

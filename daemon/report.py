@@ -24,10 +24,13 @@ SHOWN = 12
 """Lines of a list before it is cut."""
 
 
-def console(stderr: bool = False) -> Console:
-    """A console that never cuts or wraps names when its output goes to a file or a pipe."""
+def console(stderr: bool = False, markup: bool = False) -> Console:
+    """A console that never cuts or wraps names when its output goes to a file or a pipe.
+
+    Without ``markup``, brackets in file names stay what they are.
+    """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, markup=False, width=None if terminal else 400)
+    return Console(stderr=stderr, highlight=False, markup=markup, width=None if terminal else 400)
 
 
 def as_json(value: Any) -> str:
