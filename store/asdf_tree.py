@@ -31,6 +31,12 @@ def keyword_paths() -> dict[str, dict[str, str]]:
     return table
 
 
+def reference_keyword(reftype: str) -> str | None:
+    """The keyword that names the reference of a type, such as R_DARK; None for types without one."""
+    path = f"meta.ref_file.{reftype}.name"
+    return next((k for k, p in keyword_paths()["PRIMARY"].items() if p == path), None)
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain YAML; of tagged nodes only the document itself is kept."""
 

@@ -82,8 +82,8 @@ class RampSource:
         self._local = threading.local()
         self._fd, _ = open_regular(path)
 
-    def read(self, out: np.ndarray, y0: int, x0: int) -> None:
-        """Fill ``out`` with the rows from ``y0`` and the columns from ``x0`` on, DN.
+    def read(self, out: np.ndarray, y0: int, x0: int, i0: int = 0) -> None:
+        """Fill ``out`` with rows from ``y0``, columns from ``x0`` and integrations from ``i0`` on, DN.
 
         Whole rows are always read: for rows of 4 KB a system call each would cost more
         than the bytes that it saves. So ask for several rows at a time.
@@ -91,8 +91,8 @@ class RampSource:
         Parameters
         ----------
         out : ndarray, float32, shape (rows, nints, ngroups, columns), C-contiguous
-        y0, x0 : int
-            Row and column (0-based, of the file's array) of ``out[0, ..., 0]``.
+        y0, x0, i0 : int
+            Row, column and integration (0-based, of the file's array) of ``out[0, 0, 0, 0]``.
 
         Raises
         ------
@@ -100,9 +100,11 @@ class RampSource:
             If the file became shorter meanwhile, or the disk fails.
         """
         nints, ngroups, ny, nx = self._shape
-        rows, columns = out.shape[0], out.shape[-1]
-        if out.dtype != np.float32 or not out.flags.c_contiguous or out.shape[1:3] != (nints, ngroups):
-            raise ValueError(f"out must be C-contiguous float32 (rows, {nints}, {ngroups}, columns)")
+        rows, integrations, _, columns = out.shape
+        if out.dtype != np.float32 or not out.flags.c_contiguous or out.shape[2] != ngroups:
+            raise ValueError(f"out must be C-contiguous float32 (rows, integrations, {ngroups}, columns)")
+        if i0 < 0 or i0 + integrations > nints:
+            raise ValueError(f"integrations {i0}+{integrations} lie outside {nints}")
         if y0 < 0 or x0 < 0 or y0 + rows > ny or x0 + columns > nx:
             raise ValueError(f"rows {y0}+{rows}, columns {x0}+{columns} lie outside {ny} x {nx}")
         if self._fd < 0:
@@ -110,7 +112,7 @@ class RampSource:
         if not out.size:
             return
         dtype = np.dtype(np.uint32 if self._floats else np.uint16)
-        frames = nints * ngroups
+        frames = integrations * ngroups
         flat = out.reshape(rows, frames, columns)
         if self._floats:
             flat = flat.view(np.uint32)
@@ -123,7 +125,7 @@ class RampSource:
         for first in range(0, frames, piece):
             n = min(piece, frames - first)
             for k in range(n):
-                start = self._offset + ((first + k) * ny + y0) * nx * dtype.itemsize
+                start = self._offset + ((i0 * ngroups + first + k) * ny + y0) * nx * dtype.itemsize
                 self._fetch(memory[k * size : (k + 1) * size], start)
             unpack(raw[:n], flat, first, x0)
 

@@ -155,6 +155,11 @@ def never(meta: ExposureMeta, params: Any) -> str | None:
     return None
 
 
+def everything(params: Any) -> Sequence[str]:
+    """The notices of steps that do all that their parameters can ask for."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Step:
     """A pipeline step: everything the runner and the planner need to know about it.
@@ -179,6 +184,8 @@ class Step:
         (meta, params) -> the reason to skip, or None. Pure.
     pars : str
         CRDS type of its parameter reference.
+    unsupported : callable
+        params -> sentences about what they ask for and this version does not do. Pure.
     """
 
     name: str
@@ -190,3 +197,4 @@ class Step:
     prepare: Mapping[str, Callable[[RawReference, ExposureMeta, Any], Prepared]] = field(default_factory=dict)
     skip_if: Callable[[ExposureMeta, Any], str | None] = never
     pars: str = ""
+    unsupported: Callable[[Any], Sequence[str]] = everything

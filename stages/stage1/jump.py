@@ -124,18 +124,21 @@ def usable(differences, work):
 def clipped_median(work, n):
     """Median of the first ``n`` absolute differences, the largest left out where there are four or more.
 
-    Of two the smaller counts. ``work`` is reordered.
+    All that equal the largest are left out. Of two the smaller counts. ``work`` is reordered.
     """
     if n == 2:
         return min(work[0], work[1])
     if n < 4:
         return median(work, n)
-    top = 0
+    largest = work[0]
     for k in range(1, n):
-        if work[k] > work[top]:
-            top = k
-    work[top], work[n - 1] = work[n - 1], work[top]
-    return median(work, n - 1)
+        largest = max(largest, work[k])
+    kept = 0
+    for k in range(n):
+        if work[k] < largest:
+            work[kept] = work[k]
+            kept += 1
+    return median(work, kept) if kept else largest
 
 
 @kernel
@@ -342,6 +345,15 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     return None
 
 
+def unsupported(params: Params) -> list[str]:
+    """What the parameters ask for and this version does not do."""
+    asked = {
+        "expand_large_events": "snowballs are not expanded",
+        "find_showers": "showers are not searched for",
+    }
+    return [f"{name} = true is not in this version: {what}" for name, what in asked.items() if getattr(params, name)]
+
+
 def bind(context: Context) -> Bound:
     """Make the search and the spread for one exposure."""
     meta, p = context.meta, context.params
@@ -381,4 +393,5 @@ STEP = Step(
     prepare={"gain": prepare_gain, "readnoise": prepare_readnoise},
     skip_if=skip_if,
     pars="pars-jumpstep",
+    unsupported=unsupported,
 )

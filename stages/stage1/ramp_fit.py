@@ -122,13 +122,15 @@ def first_clean(gdq, c):
 
 
 @kernel
-def has_one_good_group(gdq, c):
-    """Whether exactly one of several groups is free of all flags that break a ramp."""
-    clean = 0
+def only_clean(gdq, c):
+    """The group that alone is free of all flags that break a ramp; -1 if there are more or none."""
+    only = -1
     for k in range(gdq.shape[0]):
         if not gdq[k, c] & BROKEN:
-            clean += 1
-    return clean == 1 and gdq.shape[0] > 1
+            if only >= 0:
+                return -1
+            only = k
+    return only
 
 
 @kernel
@@ -242,7 +244,7 @@ def ramp_flags(gdq, c, usable):
 
 @kernel
 def fit_rows(
-    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, nframes, suppress, table,
+    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, table,
     sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
@@ -255,8 +257,8 @@ def fit_rows(
         e/DN; read noise of a double sample, DN; average dark current, e/s (or (1, 1), one for all).
     y0, x0 : int
         Element [0, 0] of the rows in the references.
-    group_time : float
-        s.
+    group_time, first_time : float
+        Time between groups, s; effective time of the first group, where it is all there is.
     nframes : int
         Frames averaged into a group.
     suppress : bool
@@ -273,6 +275,7 @@ def fit_rows(
     cubes = np.empty((nints, BLOCK), np.int64)
     steps = np.empty((nints, BLOCK), np.int64)
     segments = np.empty((nints, BLOCK), np.int32)
+    times = np.empty((nints, BLOCK))
     rates = np.empty(BLOCK)
     inverse_r = np.empty(BLOCK)
     kept_r = np.empty(BLOCK)
@@ -290,19 +293,22 @@ def fit_rows(
                 ramp, flags = data[r, i], gdq[r, i]
                 for b in range(width):
                     c = first + b
+                    segments[i, b] = 0
                     if pdq[r, c] & DO_NOT_USE:
                         continue
-                    if suppress and has_one_good_group(flags, c):
+                    lone = only_clean(flags, c)
+                    if suppress and lone >= 0 and ngroups > 1:
                         sci[r, i, c] = np.nan
-                        segments[i, b] = 0
                         continue
-                    rates[b] += typical_rate(ramp, flags, c, differences)
+                    time = first_time if lone == 0 else group_time
+                    rates[b] += typical_rate(ramp, flags, c, differences) / time
                     electrons = float(g_line[c])
                     noise2 = 0.5 * (float(n_line[c]) * electrons) ** 2 / nframes
                     slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
                         ramp, flags, c, electrons, noise2, table
                     )
-                    sci[r, i, c] = slope / group_time if noise2 > 0 or segments[i, b] == 0 else np.nan
+                    times[i, b] = time
+                    sci[r, i, c] = slope / time if noise2 > 0 or segments[i, b] == 0 else np.nan
             inverse_r[:] = 0
             kept_r[:] = 0
             inverse_p[:] = 0
@@ -315,7 +321,8 @@ def fit_rows(
                     c = first + b
                     bad = pdq[r, c] & DO_NOT_USE
                     lost = cubes_with_chargeloss(flags, c)
-                    noise_r = 6.0 * float(n_line[c]) ** 2 / nframes / group_time**2
+                    time = times[i, b] if segments[i, b] > 0 else group_time
+                    noise_r = 6.0 * float(n_line[c]) ** 2 / nframes / time**2
                     if bad:
                         sci[r, i, c] = np.nan
                         usable = False
@@ -335,9 +342,9 @@ def fit_rows(
                         continue
                     d_y = min(y0 + r, dark.shape[0] - 1)
                     d_x = min(x0 + c, dark.shape[1] - 1)
-                    rate = rates[b] / nints / group_time
+                    rate = rates[b] / nints
                     rate = (rate if rate > 0 else 0.0) + float(dark[d_y, d_x])
-                    noise_p = rate / (group_time * float(g_line[c]))
+                    noise_p = rate / (time * float(g_line[c]))
                     total = combined_variance(
                         flags, c, noise_r, noise_p, steps[i, b], cubes[i, b], segments[i, b]
                     )
@@ -377,6 +384,16 @@ def keep_groups(gdq, first, last):
                         line[c] |= np.uint8(DO_NOT_USE)
 
 
+def unsupported(params: Params) -> list[str]:
+    """What the parameters ask for and this version does not do."""
+    asked = []
+    if params.algorithm.upper() == "LIKELY":
+        asked.append("algorithm = 'LIKELY' is not in this version: OLS_C is used")
+    if params.save_opt:
+        asked.append("save_opt = true is not in this version: no fitopt product is written")
+    return asked
+
+
 def bind(context: Context) -> Bound:
     """Make the station that fits, and declare the arrays of both products."""
     meta, p = context.meta, context.params
@@ -388,6 +405,8 @@ def bind(context: Context) -> Bound:
     if factor is not None:
         context.shared["gain_factor"] = factor
         context.shared.setdefault("header", {})["GAINFACT"] = factor
+    # frames of the first group are averaged over times from one frame on
+    first_time = meta.group_time if meta.nframes == 1 else (meta.nframes + 1) / 2 * meta.frame_time
     first = 0 if p.firstgroup is None else p.firstgroup
     last = meta.ngroups - 1 if p.lastgroup is None else p.lastgroup
 
@@ -399,7 +418,7 @@ def bind(context: Context) -> Bound:
             keep_groups(w.gdq[s], first, last)
         fit_rows(
             w.data[s], w.gdq[s], w.pdq[s], gain["gain"], noise, dark, lo, w.x0,
-            meta.group_time, meta.nframes, p.suppress_one_group, table,
+            meta.group_time, first_time, meta.nframes, p.suppress_one_group, table,
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
         )  # fmt: skip
 
@@ -419,4 +438,5 @@ STEP = Step(
     references=("readnoise", "gain"),
     prepare={"readnoise": jump.prepare_readnoise, "gain": jump.prepare_gain},
     pars="pars-rampfitstep",
+    unsupported=unsupported,
 )

@@ -380,6 +380,13 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     return Prepared({}, {"strips": there})
 
 
+def unsupported(params: Params) -> list[str]:
+    """What the parameters ask for and this version does not do."""
+    if params.refpix_algorithm == "sirs":
+        return ["refpix_algorithm = 'sirs' is not in this version: the running median is used"]
+    return []
+
+
 def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
     meta, params = context.meta, context.params
@@ -407,4 +414,5 @@ STEP = Step(
     optional=("mask",),
     prepare={"mask": prepare},
     pars="pars-refpixstep",
+    unsupported=unsupported,
 )

@@ -1,0 +1,449 @@
+"""One uncal file: what would be done with it, and doing it.
+
+``plan`` opens the file, asks CRDS for references and parameters and says which steps run, why others do
+not, and with what. ``calibrate`` prepares the references, sends the counts through the steps and publishes
+the products. It knows files and steps, but not the ledger: what it returns are rows for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import resource
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from upramp.daemon.config import Config
+from upramp.daemon.logs import get_logger
+from upramp.stages import pipelines
+from upramp.stages.core import runner
+from upramp.stages.core.errors import Misconfigured, NotApplicable
+from upramp.stages.core.plan import BoundStep
+from upramp.stages.core.reference import Prepared
+from upramp.stages.core.step import Context, Step
+from upramp.stages.core.tally import Tally
+from upramp.stages.core.whole import WholeStep
+from upramp.stages.guider.pipeline import run_guider
+from upramp.store import schema
+from upramp.store.asdf_tree import reference_keyword
+from upramp.store.naming import scratch_folder
+from upramp.store.prepared import PreparedStore
+from upramp.store.products import Published, RateWriter, write_product
+from upramp.store.provenance import fingerprint, parameter_rows
+from upramp.store.references import Best, Crds, CrdsSettings, open_crds
+from upramp.store.uncal import Uncal, open_uncal
+
+log = get_logger()
+
+GUIDER_TABLES = (
+    "PLANNED REFERENCE STARS",
+    "FLIGHT REFERENCE STARS",
+    "POINTING",
+    "FGS CENTROID PACKET",
+    "TRACK SUBARRAY TABLE",
+)
+
+
+@dataclass(frozen=True)
+class CalibrationJob:
+    """A file to calibrate, and how."""
+
+    path: Path
+    run_id: str
+    config: Config
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What is to be done with one step.
+
+    ``parameters``: name -> (value, where it came from); ``references``: rows with type, name, path, context.
+    """
+
+    step: Step | WholeStep
+    params: Any
+    state: str
+    reason: str
+    parameters: Mapping[str, tuple[Any, str]]
+    references: tuple[Mapping[str, Any], ...]
+    best: Mapping[str, Best]
+    pars_file: str = ""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.step.name
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is to run."""
+        return self.state == "run"
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """What is to be done with one file."""
+
+    job: CalibrationJob
+    uncal: Uncal
+    pipeline: pipelines.Pipeline
+    steps: tuple[PlannedStep, ...]
+    crds: Crds = field(repr=False)
+
+    @property
+    def context(self) -> str:
+        """The CRDS context."""
+        return self.crds.context
+
+    @property
+    def crds_version(self) -> str:
+        """Version of the CRDS client."""
+        return self.crds.version
+
+    def fingerprint(self, input_sha256: str) -> str:
+        """What the products would be made from, as one number."""
+        steps = [
+            (s.name, {n: v for n, (v, _) in s.parameters.items()} | {"state": s.state, "reason": s.reason})
+            for s in self.steps
+        ]
+        references = {
+            b.reftype: self.crds.checksum(b) if b.path else str(b.name or b.reason)
+            for s in self.steps
+            for b in s.best.values()
+        }
+        from upramp.daemon.desk import upramp_version
+
+        return fingerprint(input_sha256, steps, references, upramp_version())
+
+
+@dataclass(frozen=True)
+class CalibrationOutcome:
+    """Rows for the ledger, and what it took."""
+
+    products: list[dict[str, Any]]
+    step_runs: list[dict[str, Any]]
+    integrations: list[dict[str, Any]]
+    seconds: float
+    peak_mb: float
+
+
+_opened: dict[tuple[Any, ...], Crds] = {}
+_opening = threading.Lock()
+
+
+def crds_of(config: Config) -> Crds:
+    """CRDS as the configuration wants it; one for each setting, because it remembers what it looked up."""
+    c = config.crds
+    overrides = {k: str(v) for k, v in config.references.items()}
+    settings = CrdsSettings(c.server or "", str(c.path or ""), c.context or "", c.offline, overrides)
+    key = (c, tuple(sorted(overrides.items())), config.cache_folder)
+    with _opening:
+        if key not in _opened:
+            _opened[key] = open_crds(settings, memory=config.cache_folder / "checksums.json")
+        return _opened[key]
+
+
+def plan(job: CalibrationJob) -> CalibrationPlan:
+    """Say what would be done with a file. Nothing is processed.
+
+    Raises
+    ------
+    Unprocessable
+        If the file is not a level-1b exposure that a pipeline here takes.
+    Misconfigured
+        If parameters or references are wrong.
+    Retryable
+        If the file or the CRDS server cannot be reached for the time being.
+    """
+    uncal = open_uncal(job.path)
+    pipeline = pipelines.for_exposure(uncal.meta)
+    crds = crds_of(job.config)
+    types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
+    found = crds.parameters(uncal.header, types)
+    wanted = {r for s in pipeline.steps for r in s.references if not _is_parameter(s, r)}
+    best = crds.best(uncal.header, sorted(wanted))
+    steps = tuple(_planned(job.config, s, uncal, found.get(s.name, {}), best, crds) for s in pipeline.steps)
+    return CalibrationPlan(job, uncal, pipeline, steps, crds)
+
+
+def _is_parameter(step: Step | WholeStep, reftype: str) -> bool:
+    """Whether a "reference" is a file that a parameter of the same name gives."""
+    return any(f.name == reftype for f in dataclasses.fields(step.params))
+
+
+def _planned(
+    config: Config,
+    step: Step | WholeStep,
+    uncal: Uncal,
+    pars: Mapping[str, tuple[Any, str]],
+    best: Mapping[str, Best],
+    crds: Crds,
+) -> PlannedStep:
+    """Parameters, references and whether the step runs."""
+    files = sorted({file for _, file in pars.values()})
+    values = {name: value for name, (value, _) in pars.items()}
+    params, sources = config.parameters(step.name, step.params, values, ", ".join(files))
+    sources = {n: f"crds: {pars[n][1]}" if src.startswith("crds") else src for n, src in sources.items()}
+    own = {r: best[r] for r in step.references if r in best}
+    for r in step.references:
+        given = getattr(params, r, None) if _is_parameter(step, r) else None
+        if given:
+            own[r] = Best(r, Path(given).name, Path(given), "given as a parameter", True)
+    reason = "skip = true" if params.skip else ""
+    if not reason:
+        missing = [r for r in step.references if r not in step.optional and not own[r].applies]
+        reason = f"no {' and no '.join(missing)} reference (N/A)" if missing else ""
+    reason = reason or step.skip_if(uncal.meta, params) or ""
+    rows = []
+    for r, b in own.items():
+        if not reason and b.applies and (r not in step.optional or b.name is not None):
+            own[r] = b = dataclasses.replace(b, path=crds.fetch(b))
+        elif b.path is not None:
+            own[r] = b = dataclasses.replace(b, path=None)
+        name = b.name if b.applies and b.name else "N/A" if not b.applies else b.reason
+        path = str(b.path) if b.path else None
+        rows.append({"type": r, "name": name, "path": path, "context": "" if b.overridden else crds.context})
+    parameters = {f.name: (getattr(params, f.name), sources[f.name]) for f in dataclasses.fields(params)}
+    notices = tuple(step.unsupported(params)) if isinstance(step, Step) and not reason else ()
+    state = "skip" if reason else "run"
+    return PlannedStep(step, params, state, reason, parameters, tuple(rows), own, ", ".join(files), notices)
+
+
+def calibrate(work: CalibrationPlan, input_sha256: str) -> CalibrationOutcome:
+    """Calibrate a file and publish its products.
+
+    Raises
+    ------
+    Unprocessable, Retryable, Misconfigured
+        As `plan`, and if the disk fills up.
+    """
+    started, clock = schema.now(), time.perf_counter()
+    job_id = f"{work.uncal.segment_id}-{uuid.uuid4().hex[:12]}"
+    do = _guider if work.pipeline is pipelines.GUIDER else _detector1
+    result = do(work, job_id)
+    seconds, peak = time.perf_counter() - clock, peak_mb()
+    key = work.fingerprint(input_sha256)
+    meta = work.uncal.meta
+    products = [
+        {
+            "path": str(p.path.absolute()),
+            "created": schema.now(),
+            "kind": p.kind,
+            "inputs": [{"path": str(work.uncal.path.absolute()), "sha256": input_sha256}],
+            "key": key,
+            "job_ids": [job_id],
+            "bytes": p.bytes,
+            "mtime_ns": p.path.stat().st_mtime_ns,
+            "sha256": p.sha256,
+            "units": "DN/s",
+            "shape": [meta.ny, meta.nx] if p.kind == "rate" else [result.planes, meta.ny, meta.nx],
+            "dtype": "float32",
+            "retention": "keep",
+            "crds_context": work.context,
+            "crds_version": work.crds_version,
+        }
+        for p in result.published
+    ]
+    step_runs = [
+        {
+            "job_id": job_id,
+            "pipeline": work.pipeline.name,
+            "step": s.name,
+            "step_order": k,
+            "state": "COMPLETE" if result.states[s.name][0] else "SKIPPED",
+            "reason": "; ".join((result.states[s.name][1], *s.notices)).strip("; "),
+            "parameters": parameter_rows(
+                {n: v for n, (v, _) in s.parameters.items()},
+                {n: _source(src) for n, (_, src) in s.parameters.items()},
+            ),
+            "pars_file": s.pars_file,
+            "references": _reference_rows(work, s),
+            "counters": {
+                n.partition(".")[2]: c for n, c in result.counters.items() if n.partition(".")[0] == s.name
+            },
+            "started": started,
+            "wall_s": result.wall.get(s.name, 0.0),
+            "cpu_s": result.cpu.get(s.name, 0.0),
+            "peak_mb": peak,
+        }
+        for k, s in enumerate(work.steps, 1)
+    ]
+    integrations = [
+        {"job_id": job_id, "integration": meta.int_start + k, **row} for k, row in enumerate(result.integrations)
+    ]
+    return CalibrationOutcome(products, step_runs, integrations, seconds, peak)
+
+
+def _source(text: str) -> str:
+    """Where a value came from, as the ledger spells it."""
+    return text.partition(":")[0] if text.partition(":")[0] in schema.SOURCES else "config"
+
+
+def _reference_rows(work: CalibrationPlan, step: PlannedStep) -> list[dict[str, Any]]:
+    rows = []
+    for row in step.references:
+        best = step.best[row["type"]]
+        rows.append({**row, "sha256": work.crds.checksum(best) if best.path else None})
+    return rows
+
+
+@dataclass
+class _Result:
+    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics."""
+
+    published: list[Published]
+    states: dict[str, tuple[bool, str]]
+    counters: Mapping[str, int]
+    wall: Mapping[str, float]
+    cpu: Mapping[str, float]
+    integrations: list[dict[str, Any]]
+    planes: int
+
+
+class _Sink:
+    """Products and statistics from the same rows."""
+
+    def __init__(self, writer: RateWriter, tally: Tally) -> None:
+        self.writer, self.tally = writer, tally
+
+    def emit(self, y0: int, x0: int, outputs: Mapping[str, Any]) -> None:
+        """Write rows and count them."""
+        self.writer.emit(y0, x0, outputs)
+        self.tally.add(outputs)
+
+
+def _prepared(work: CalibrationPlan, step: PlannedStep) -> dict[str, Prepared]:
+    """The step's references, ready for its kernels."""
+    config = work.job.config
+    store = PreparedStore(config.cache_folder / "prepared")
+    ready = {}
+    for reftype, best in step.best.items():
+        prepare = step.step.prepare.get(reftype)
+        if best.path is not None and prepare is not None:
+            ready[reftype] = store.get(step.name, reftype, best.path, prepare, work.uncal.meta, step.params)
+    return ready
+
+
+def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
+    """Ramps to rates, streamed."""
+    config, uncal, meta = work.job.config, work.uncal, work.uncal.meta
+    shared: dict[str, Any] = {}
+    bound: list[BoundStep] = []
+    states: dict[str, tuple[bool, str]] = {}
+    for s in work.steps:
+        states[s.name] = (s.runs, s.reason)
+        if not s.runs:
+            continue
+        try:
+            context = Context(meta, s.params, _prepared(work, s), shared)
+            bound.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
+        except NotApplicable as error:
+            states[s.name] = (False, str(error))
+    if not states["ramp_fit"][0]:
+        raise Misconfigured(
+            f"ramp_fit does not run ({states['ramp_fit'][1]}), so there are no rates to write; "
+            f"leave steps.ramp_fit.skip = false and give it a gain and a readnoise reference"
+        )
+    tally = Tally(meta.nints)
+    output = config.output.folder
+    with RateWriter(uncal, scratch_folder(output, job_id), output) as writer, uncal.source() as source:
+        report = runner.run(
+            source,
+            _Sink(writer, tally),
+            meta,
+            bound,
+            threads=config.run.threads or cores(),
+            budget_bytes=int(config.run.memory_limit_mb * 1e6),
+        )
+        header = dict(shared.get("header", {}))
+        if states["jump"][0]:
+            header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
+        cards = {**_cards(work, states), **header}
+        published = writer.finish(cards, durable=config.store.fsync)
+    rows = tally.rows()
+    if uncal.int_times is not None and "int_mid_MJD_UTC" in (uncal.int_times.dtype.names or ()):
+        mids = dict(zip(uncal.int_times["integration_number"], uncal.int_times["int_mid_MJD_UTC"], strict=True))
+        for k, row in enumerate(rows):
+            mid = mids.get(meta.int_start + k)
+            row["mid_mjd"] = None if mid is None else float(mid)
+    return _Result(published, states, report.counters, report.wall, report.cpu, rows, meta.nints)
+
+
+def _hits(found: int, meta: Any) -> float:
+    """Cosmic rays per thousand pixels per second, over the time in which differences can show them."""
+    seconds = meta.nints * (meta.ngroups - 1) * meta.group_time
+    return 1000.0 * found / (meta.nx * meta.ny) / seconds
+
+
+def _guider(work: CalibrationPlan, job_id: str) -> _Result:
+    """Guide star frames to count rates, taken whole: they are small."""
+    config, uncal = work.job.config, work.uncal
+    given = {r: ref for s in work.steps if s.runs for r, ref in _prepared(work, s).items()}
+    params = {s.name: s.params for s in work.steps}
+    result = run_guider(uncal.read_all(), uncal.meta, given, params)
+    states = {name: (s.state == "COMPLETE", s.reason) for name, s in result.states.items()}
+    output = config.output.folder
+    published = write_product(
+        uncal,
+        scratch_folder(output, job_id),
+        output,
+        "cal",
+        "GuiderCalModel",
+        {"SCI": result.sci, "ERR": result.err, "DQ": result.dq},
+        _cards(work, states),
+        units={"SCI": result.bunit},
+        carry=GUIDER_TABLES,
+        durable=config.store.fsync,
+    )
+    wall = {name: s.wall for name, s in result.states.items()}
+    cpu = {name: s.cpu for name, s in result.states.items()}
+    return _Result([published], states, result.counters, wall, cpu, [], len(result.sci))
+
+
+def _cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
+    """Header cards: context, references, states of the steps."""
+    cards: dict[str, Any] = {"CRDS_CTX": work.context, "CRDS_VER": work.crds_version, "CAL_VCS": "RELEASE"}
+    for step in work.steps:
+        cards[step.step.keyword] = "COMPLETE" if states[step.name][0] else "SKIPPED"
+        for row in step.references:
+            keyword = reference_keyword(row["type"])
+            if keyword and (row["path"] or cards.get(keyword) is None) and not step.params.skip:
+                overridden = step.best[row["type"]].overridden
+                cards[keyword] = row["name"] if overridden or not row["path"] else f"crds://{row['name']}"
+    return cards | dict(work.pipeline.absent)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process, MB."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+@functools.cache
+def _warmers() -> tuple[Callable[[], None], ...]:
+    from upramp.simulate import warm
+
+    return warm.EXPOSURES
+
+
+def warm() -> float:
+    """Compile every kernel by calibrating tiny exposures of each kind; seconds that it took."""
+    clock = time.perf_counter()
+    for exposure in _warmers():
+        exposure()
+    return time.perf_counter() - clock

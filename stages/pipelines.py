@@ -1,0 +1,90 @@
+"""The ordered steps of every pipeline, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from upramp.stages.core.errors import Unprocessable
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.step import Step
+from upramp.stages.core.whole import WholeStep
+from upramp.stages.guider import pipeline as guider
+from upramp.stages.stage1 import (
+    charge_migration,
+    dark_current,
+    dq_init,
+    gain_scale,
+    group_scale,
+    ipc,
+    jump,
+    linearity,
+    ramp_fit,
+    refpix,
+    saturation,
+    superbias,
+)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in order, and what stands in headers for those that are not here.
+
+    ``pars`` is the CRDS type of the pipeline's own parameter reference. ``absent``: state keywords of
+    optional steps of the observatory's pipeline that do not run here -> SKIPPED.
+    """
+
+    name: str
+    steps: tuple[Step | WholeStep, ...]
+    pars: str
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+NEAR_INFRARED = Pipeline(
+    "detector1",
+    (
+        group_scale.STEP,
+        dq_init.STEP,
+        saturation.STEP,
+        ipc.STEP,
+        superbias.STEP,
+        refpix.STEP,
+        linearity.STEP,
+        dark_current.STEP,
+        charge_migration.STEP,
+        jump.STEP,
+        ramp_fit.STEP,
+        gain_scale.STEP,
+    ),
+    "pars-detector1pipeline",
+    {"S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+)
+
+GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")
+
+PIPELINES = (NEAR_INFRARED, GUIDER)
+
+
+def for_exposure(meta: ExposureMeta) -> Pipeline:
+    """The pipeline that takes an uncal file.
+
+    Raises
+    ------
+    Unprocessable
+        If no pipeline here takes this kind of exposure.
+    """
+    if meta.exp_type in guider.EXP_TYPES:
+        return GUIDER
+    if meta.instrument == "MIRI":
+        raise Unprocessable(f"{meta.exp_type}: this version has no mid-infrared steps; leave MIRI exposures out")
+    if meta.is_irs2:
+        raise Unprocessable(
+            f"{meta.exp_type} in {meta.readpatt}: this version has no correction for interleaved reference "
+            f"pixels; leave NIRSpec IRS2 exposures out"
+        )
+    return NEAR_INFRARED
+
+
+def registry() -> dict[str, type]:
+    """Parameters class by step name, for checking configuration. A name in two pipelines means one class of names."""
+    return {step.name: step.params for pipeline in reversed(PIPELINES) for step in pipeline.steps}
