@@ -75,6 +75,11 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
     """
     if meta.exp_type in guider.EXP_TYPES:
         return GUIDER
+    if not (meta.group_time > 0 and meta.frame_time > 0):
+        raise Unprocessable(
+            f"TGROUP is {meta.group_time} s and TFRAME {meta.frame_time} s: without the times of groups and frames there "
+            f"are no rates; fetch the file again"
+        )
     if meta.instrument == "MIRI":
         raise Unprocessable(f"{meta.exp_type}: this version has no mid-infrared steps; leave MIRI exposures out")
     if meta.is_irs2:

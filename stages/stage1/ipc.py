@@ -32,12 +32,6 @@ class Params:
 
 
 @kernel
-def keep(data, counts):
-    """Copy rows of ramps (float32)."""
-    counts[:] = data
-
-
-@kernel
 def convolve(data, counts, weights, first, y0, x0, light):
     """Replace rows of ramps by the convolution of ``counts`` with the kernel.
 
@@ -115,7 +109,7 @@ def bind(context: Context) -> Bound:
 
     def copy(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
-        keep(w.data[s], w.planes[PLANE][s])
+        np.copyto(w.planes[PLANE][s], w.data[s])
 
     def correct(w: Window, lo: int, hi: int) -> None:
         near, first = w.haloed(lo, hi, halo)

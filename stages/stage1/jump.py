@@ -30,7 +30,13 @@ from upramp.stages.core.statistics import median
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
 UNUSABLE = SATURATED | DO_NOT_USE
-BLOCK = 16  # columns gathered at a time: one cache line of float32
+BLOCK = 64  # columns looked at side by side
+
+FEW = 24  # samples that are sorted; with more, medians are enclosed by counting
+# the enclosing: first step in sigma, how often at most, and which part of the columns may remain open
+SEARCH_REACH = 0.15
+SEARCH_STEPS = 10
+SEARCH_REST = 16
 
 # bits of the plane that the search leaves for the spread
 PRIMARY = 1
@@ -87,26 +93,138 @@ class Params:
 
 
 @kernel
-def gather(data, gdq, gain, first, differences):
+def gather(data, gdq, gain, first, differences, before):
     """Differences in electrons of up to ``BLOCK`` columns from ``first``; NaN where a group is unusable.
 
-    ``data``, ``gdq`` (nints, ngroups, columns); ``gain`` (columns); fills ``differences`` (BLOCK, nints * (ngroups - 1))
-    float32, and returns how many columns there were.
+    ``data``, ``gdq`` (nints, ngroups, columns); ``gain`` (columns); fills ``differences``
+    (nints * (ngroups - 1), BLOCK) float32, and returns how many columns there were.
     """
     nints, ngroups, columns = data.shape
     width = min(BLOCK, columns - first)
-    before = np.empty(BLOCK, np.float32)
+    factor = gain[first : first + width]
+    nan = np.float32(np.nan)
+    k = 0
     for i in range(nints):
         for g in range(ngroups):
+            counts = data[i, g, first : first + width]
+            flags = gdq[i, g, first : first + width]
+            if g == 0:
+                for b in range(width):
+                    now = counts[b] * factor[b]
+                    before[b] = nan if flags[b] & UNUSABLE else now
+                continue
+            out = differences[k]
+            k += 1
             for b in range(width):
-                c = first + b
-                now = np.float32(data[i, g, c] * gain[c])
-                if gdq[i, g, c] & UNUSABLE:
-                    now = np.float32(np.nan)
-                if g > 0:
-                    differences[b, i * (ngroups - 1) + g - 1] = now - before[b]
+                now = counts[b] * factor[b]
+                now = nan if flags[b] & UNUSABLE else now
+                out[b] = now - before[b]
                 before[b] = now
     return width
+
+
+@kernel
+def sort_out(differences, width, single, sorted_, low, high, smallest, largest, known):
+    """Each column's median exactly, by sorting all columns side by side; for few samples.
+
+    Of signed differences if ``single``, else the clipped median of absolute ones. ``known`` is False where a sample is
+    missing or the largest is not alone; there nothing else holds.
+    """
+    n = differences.shape[0]
+    for b in range(width):
+        known[b] = True
+    for k in range(n):
+        row, target = differences[k], sorted_[k]
+        for b in range(width):
+            v = row[b] if single else abs(row[b])
+            target[b] = v
+            known[b] &= v == v
+    kept = n if single else n - 1
+    middle = (kept - 1) // 2
+    for end in range(n - 1, max(middle, 1) - 1, -1):
+        for k in range(end):
+            one, two = sorted_[k], sorted_[k + 1]
+            for b in range(width):
+                v, u = one[b], two[b]
+                swap = v > u
+                one[b] = u if swap else v
+                two[b] = v if swap else u
+    below, above, top, second = sorted_[middle], sorted_[kept // 2], sorted_[n - 1], sorted_[n - 2]
+    for b in range(width):
+        low[b] = high[b] = (below[b] + above[b]) / 2
+        largest[b] = top[b]
+        smallest[b] = sorted_[0, b]
+        known[b] &= single or second[b] < top[b]
+    for k in range(1, middle):
+        row = sorted_[k]
+        for b in range(width):
+            smallest[b] = row[b] if row[b] < smallest[b] else smallest[b]
+
+
+@kernel
+def bracket(differences, width, single, noise2, threshold, work, low, high, smallest, largest, known):
+    """Bounds around each column's median, by counting; for many samples, all columns side by side.
+
+    The bounds are drawn in until they show that (nearly) no column holds an outlier. ``known`` is False where
+    there are too few samples.
+    """
+    count, kept, pivot, below, total = work
+    for b in range(width):
+        smallest[b], largest[b] = np.float32(np.inf), np.float32(-np.inf)
+        count[b] = total[b] = kept[b] = 0
+    for k in range(differences.shape[0]):
+        row = differences[k]
+        for b in range(width):
+            v = row[b] if single else abs(row[b])
+            there = v == v
+            smallest[b] = v if v < smallest[b] else smallest[b]
+            largest[b] = v if v > largest[b] else largest[b]
+            count[b] += np.float32(1) if there else np.float32(0)
+            total[b] += v if there else np.float32(0)
+    if not single:
+        for k in range(differences.shape[0]):
+            row = differences[k]
+            for b in range(width):
+                kept[b] += np.float32(1) if abs(row[b]) == largest[b] else np.float32(0)
+    for b in range(width):
+        kept[b] = count[b] - kept[b]
+        known[b] = kept[b] >= 4
+        low[b], high[b] = smallest[b], largest[b]
+        # the largest stays out of the first guess, as it may be a cosmic ray
+        guess = (total[b] - largest[b]) / max(count[b] - 1, np.float32(1))
+        pivot[b] = min(max(guess, low[b]), high[b])
+    for step in range(SEARCH_STEPS):
+        for b in range(width):
+            below[b] = 0
+        for k in range(differences.shape[0]):
+            row = differences[k]
+            for b in range(width):
+                v = row[b] if single else abs(row[b])
+                below[b] += np.float32(1) if v <= pivot[b] else np.float32(0)
+        undecided = 0
+        reach = np.float32(SEARCH_REACH * 2.0**step)
+        for b in range(width):
+            p, c = pivot[b], below[b]
+            sigma = np.sqrt(abs(p) + noise2[b])
+            if c <= np.floor((kept[b] - 1) / 2):
+                low[b] = max(low[b], p)
+                pivot[b] = min(p + reach * sigma, (low[b] + high[b]) / 2)
+            elif c > np.floor(kept[b] / 2):
+                high[b] = min(high[b], p)
+                pivot[b] = max(p - reach * sigma, (low[b] + high[b]) / 2)
+            else:  # between the middle two: each side again
+                pivot[b] = p + (high[b] - p) / 2 if step & 1 else p - (p - low[b]) / 2
+            undecided += known[b] and not is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], threshold)
+        if undecided <= width // SEARCH_REST:
+            break
+
+
+@kernel
+def is_clean(low, high, smallest, largest, noise2, threshold):
+    """Whether no sample can be an outlier, the median lying between ``low`` and ``high``."""
+    least = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    off = max(largest - low, high - smallest)
+    return off < 0.9999 * threshold * np.sqrt(least + noise2)  # not where something is NaN
 
 
 @kernel
@@ -190,6 +308,8 @@ def flag_iteratively(differences, variance, thresholds, work, marks):
 def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, large, large_on, plane, core):
     """Mark jumps in rows of ramps.
 
+    Most columns hold no outlier whatever their exact median is; only the others are looked at one by one.
+
     Parameters
     ----------
     data, gdq : (rows, nints, ngroups, columns)
@@ -217,50 +337,75 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
     """
     rows, nints, ngroups, columns = data.shape
     steps = ngroups - 1
-    differences = np.empty((BLOCK, nints * steps), np.float32)
-    work = np.empty(nints * steps, np.float32)
-    marks = np.empty(nints * steps, np.uint8)
+    samples = nints * steps
+    differences = np.empty((samples, BLOCK), np.float32)
+    before = np.empty(BLOCK, np.float32)
+    few = 4 <= samples <= FEW
+    sorted_ = np.empty((samples if few else 0, BLOCK), np.float32)
+    counting = np.empty((5, BLOCK), np.float32)
+    low, high, smallest, largest, noise2 = np.empty((5, BLOCK), np.float32)
+    known = np.empty(BLOCK, np.bool_)
+    one = np.empty(samples, np.float32)
+    work = np.empty(samples, np.float32)
+    marks = np.empty(samples, np.uint8)
     count = 0
     plane[:] = 0
     for r in range(rows):
         for first in range(0, columns, BLOCK):
-            width = gather(data[r], gdq[r], gain[y0 + r, x0 : x0 + columns], first, differences)
+            start = x0 + first
+            width = gather(data[r], gdq[r], gain[y0 + r, x0 : x0 + columns], first, differences, before)
             for b in range(width):
-                c = first + b
-                d = differences[b]
-                n = usable(d, work)
-                if n < 2:
+                electrons = np.float32(noise[y0 + r, start + b] * gain[y0 + r, start + b])
+                noise2[b] = electrons * electrons / nframes
+            if large_on or samples < 4:
+                known[:] = False
+            elif few:
+                sort_out(differences, width, single, sorted_, low, high, smallest, largest, known)
+            else:
+                bracket(
+                    differences, width, single, noise2, thresholds[0], counting, low, high, smallest, largest, known
+                )
+            for b in range(width):
+                if known[b] and is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], thresholds[0]):
                     continue
-                electrons = np.float32(noise[y0 + r, x0 + c] * gain[y0 + r, x0 + c])
-                variance = electrons * electrons / nframes
-                marks[:] = 0
-                middle = np.float32(0)
-                if single:
-                    middle = median(work, n)
-                    sigma = np.sqrt(np.abs(middle) + variance)
-                    found = flag_once(d, middle, sigma, thresholds[0], marks) if sigma > 0 else 0
-                else:
-                    found = flag_iteratively(d, variance, thresholds, work, marks)
-                if found == 0 and not large_on:
-                    continue
-                if not single:
-                    middle = median(work, usable(d, work))
-                sigma = np.sqrt(np.abs(middle) + variance)
-                if core[0] <= r < core[1] and core[2] <= c < core[3]:
-                    count += found
-                for k in range(nints * steps):
-                    bits = marks[k]
-                    if bits & PRIMARY:
-                        off = np.abs(d[k] - middle) / sigma
-                        if reach[0] < off < reach[1]:
-                            bits |= np.uint8(SPREADS)
-                    if large_on and d[k] - middle >= large[0]:
-                        bits |= np.uint8(LARGE1)
-                    if large_on and d[k] - middle >= large[1]:
-                        bits |= np.uint8(LARGE2)
-                    if bits:
-                        plane[r, k // steps, k % steps + 1, c] = bits
+                for k in range(samples):
+                    one[k] = differences[k, b]
+                inside = core[0] <= r < core[1] and core[2] <= first + b < core[3]
+                found = mark_column(one, noise2[b], single, thresholds, reach, large, large_on, work, marks)
+                count += found if inside else 0
+                if found > 0 or large_on:
+                    for k in range(samples):
+                        if marks[k]:
+                            plane[r, k // steps, k % steps + 1, first + b] = marks[k]
     return count
+
+
+@kernel
+def mark_column(differences, variance, single, thresholds, reach, large, large_on, work, marks):
+    """Mark the jumps of one pixel; returns how many there are. ``marks`` is filled."""
+    marks[:] = 0
+    n = usable(differences, work)
+    if n < 2:
+        return 0
+    if single:
+        middle = median(work, n)
+        sigma = np.sqrt(np.abs(middle) + variance)
+        found = flag_once(differences, middle, sigma, thresholds[0], marks) if sigma > 0 else 0
+    else:
+        found = flag_iteratively(differences, variance, thresholds, work, marks)
+    if found == 0 and not large_on:
+        return 0
+    middle = median(work, usable(differences, work))
+    sigma = np.sqrt(np.abs(middle) + variance)
+    for k in range(differences.size):
+        over = differences[k] - middle
+        if marks[k] and reach[0] * sigma < np.abs(over) < reach[1] * sigma:
+            marks[k] |= np.uint8(SPREADS)
+        if large_on and over >= large[0]:
+            marks[k] |= np.uint8(LARGE1)
+        if large_on and over >= large[1]:
+            marks[k] |= np.uint8(LARGE2)
+    return found
 
 
 @kernel
@@ -272,28 +417,37 @@ def spread(gdq, plane, at, neighbours, groups1, groups2):
     a large jump are flagged.
     """
     rows, nints, ngroups, columns = gdq.shape
+    nothing = np.zeros(columns, np.uint8)
     for r in range(rows):
         p = at + r
-        above = p - 1 if p > 0 else -1
-        below = p + 1 if p + 1 < plane.shape[0] else -1
         for i in range(nints):
             for g in range(1, ngroups):
-                line = plane[p, i, g]
-                for c in range(columns):
-                    hit = line[c] & PRIMARY
-                    if neighbours:
-                        around = line[c - 1] if c > 0 else np.uint8(0)
-                        if c + 1 < columns:
-                            around |= line[c + 1]
-                        if above >= 0:
-                            around |= plane[above, i, g, c]
-                        if below >= 0:
-                            around |= plane[below, i, g, c]
-                        hit |= (around & SPREADS) >> 1
-                    if hit and gdq[r, i, g, c] & UNUSABLE == 0:
-                        gdq[r, i, g, c] |= np.uint8(JUMP_DET)
+                line, flags = plane[p, i, g], gdq[r, i, g]
+                above = plane[p - 1, i, g] if p > 0 else nothing
+                below = plane[p + 1, i, g] if p + 1 < plane.shape[0] else nothing
+                if neighbours:
+                    flag_cross(flags, line, above, below)
+                else:
+                    flag_cross(flags, line & np.uint8(PRIMARY), nothing, nothing)
             if groups1 > 0 or groups2 > 0:
                 flag_after(gdq[r, i], plane[p, i], groups1, groups2)
+
+
+@kernel
+def flag_cross(flags, line, above, below):
+    """Flag one line of a group where it or one of its four neighbours is marked."""
+    columns = flags.size
+    for c in range(columns):
+        hit = (line[c] & PRIMARY) | (((above[c] | below[c]) & SPREADS) >> 1)
+        flags[c] |= np.uint8(JUMP_DET) if hit and not flags[c] & UNUSABLE else np.uint8(0)
+    left, right = line[: columns - 1], line[1:]
+    inner, outer = flags[1:], flags[: columns - 1]
+    for c in range(columns - 1):
+        hit = left[c] & SPREADS
+        inner[c] |= np.uint8(JUMP_DET) if hit and not inner[c] & UNUSABLE else np.uint8(0)
+    for c in range(columns - 1):
+        hit = right[c] & SPREADS
+        outer[c] |= np.uint8(JUMP_DET) if hit and not outer[c] & UNUSABLE else np.uint8(0)
 
 
 @kernel

@@ -34,7 +34,8 @@ BLOCK = 64  # columns fitted side by side
 
 # (signal-to-noise ratio below which, exponent of the weights)
 EXPONENTS = ((5.0, 0.0), (10.0, 0.4), (20.0, 1.0), (50.0, 3.0), (100.0, 6.0), (np.inf, 10.0))
-LIMITS = np.array([limit for limit, _ in EXPONENTS])
+LIMITS = np.array([limit**2 for limit, _ in EXPONENTS])
+FEW = 24  # differences that are sorted side by side; with more, each ramp's median is selected
 
 ARRAYS = ("sci", "err", "dq", "var_poisson", "var_rnoise")
 
@@ -85,17 +86,17 @@ def segment_slope(data, c, start, n, electrons, noise2, table):
     ``data`` (ngroups, columns) DN; ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
     """
     if n == 2:
-        return float(data[start + 1, c]) - float(data[start, c])
-    signal = (float(data[start + n - 1, c]) - float(data[start, c])) * electrons
-    snr = signal / np.sqrt(noise2 + signal) if signal > 0 else 0.0
+        return np.float64(data[start + 1, c]) - np.float64(data[start, c])
+    signal = (np.float64(data[start + n - 1, c]) - np.float64(data[start, c])) * electrons
+    snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
     p = 0
-    while snr >= LIMITS[p]:
+    while snr2 >= LIMITS[p]:
         p += 1
     weights = table[p, n]
-    base = float(data[start, c])
+    base = np.float64(data[start, c])
     slope = 0.0
     for k in range(1, n):
-        slope += weights[k] * (float(data[start + k, c]) - base)
+        slope += weights[k] * (np.float64(data[start + k, c]) - base)
     return slope
 
 
@@ -141,15 +142,15 @@ def typical_rate(data, gdq, c, differences):
     NaN if it is saturated, which leaves the exposure without a typical rate.
     """
     if gdq.shape[0] == 1:
-        return np.nan if gdq[0, c] & SATURATED else float(data[0, c])
+        return np.nan if gdq[0, c] & SATURATED else np.float64(data[0, c])
     n = 0
     for k in range(1, gdq.shape[0]):
         if not gdq[k, c] & BROKEN and not gdq[k - 1, c] & UNUSABLE:
             differences[n] = data[k, c] - data[k - 1, c]
             n += 1
     if n:
-        return float(median(differences, n))
-    return 0.0 if gdq[0, c] & BROKEN else float(data[0, c])
+        return np.float64(median(differences, n))
+    return 0.0 if gdq[0, c] & BROKEN else np.float64(data[0, c])
 
 
 @kernel
@@ -184,7 +185,7 @@ def fit_ramp(data, gdq, c, electrons, noise2, table):
     first = first_clean(gdq, c)
     if first < 0:
         return 0.0, 0, 0, 0  # nothing but jumps: no rate, yet not unusable
-    return float(data[first, c]), 6, 1, 1  # one group weighs as much as two
+    return np.float64(data[first, c]), 6, 1, 1  # one group weighs as much as two
 
 
 @kernel
@@ -243,11 +244,65 @@ def ramp_flags(gdq, c, usable):
 
 
 @kernel
+def clean_slopes(ramps, gain, noise2, table, work, slopes):
+    """Slopes per group of whole ramps without flags, side by side.
+
+    ``ramps`` (ngroups, columns) float32; ``gain`` (columns); ``noise2`` (columns) float64, e^2; ``work``
+    (exponents, BLOCK) float64. The weights are symmetric, so only differences of mirrored groups count.
+    """
+    ngroups, width = ramps.shape
+    for p in range(work.shape[0]):
+        for b in range(width):
+            work[p, b] = 0
+    for k in range(ngroups // 2):
+        early, late = ramps[k], ramps[ngroups - 1 - k]
+        for p in range(work.shape[0]):
+            weight = table[p, ngroups, ngroups - 1 - k]
+            line = work[p]
+            for b in range(width):
+                line[b] += weight * (np.float64(late[b]) - np.float64(early[b]))
+    first, last = ramps[0], ramps[ngroups - 1]
+    for b in range(width):
+        signal = (np.float64(last[b]) - np.float64(first[b])) * gain[b]
+        signal = signal if signal > 0 else 0.0
+        snr2 = signal * signal / (noise2[b] + signal)
+        slope = work[0, b]
+        for p in range(1, 6):
+            slope = work[p, b] if snr2 >= LIMITS[p - 1] else slope
+        slopes[b] = slope
+
+
+@kernel
+def clean_medians(ramps, differences, medians):
+    """Medians of the first differences of whole ramps, side by side; ``differences`` (ngroups - 1, BLOCK) float32."""
+    ngroups, width = ramps.shape
+    n = ngroups - 1
+    for k in range(n):
+        early, late, line = ramps[k], ramps[k + 1], differences[k]
+        for b in range(width):
+            line[b] = late[b] - early[b]
+    half = (n - 1) // 2
+    for end in range(n - 1, half - 1, -1):
+        for k in range(end):
+            one, two = differences[k], differences[k + 1]
+            for b in range(width):
+                v, u = one[b], two[b]
+                swap = v > u
+                one[b] = u if swap else v
+                two[b] = v if swap else u
+    below, above = differences[half], differences[n // 2]
+    for b in range(width):
+        medians[b] = (below[b] + above[b]) / 2
+
+
+@kernel
 def fit_rows(
     data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, table,
     sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
+
+    Ramps without any flag go side by side; the others one by one.
 
     Parameters
     ----------
@@ -271,97 +326,137 @@ def fit_rows(
         Filled, for the exposure.
     """
     rows, nints, ngroups, columns = data.shape
-    differences = np.empty(ngroups, np.float32)
+    few = ngroups - 1 <= FEW
+    one = np.empty(ngroups, np.float32)
+    sorted_ = np.empty((ngroups, BLOCK), np.float32)
+    sums = np.empty((len(EXPONENTS), BLOCK))
     cubes = np.empty((nints, BLOCK), np.int64)
     steps = np.empty((nints, BLOCK), np.int64)
     segments = np.empty((nints, BLOCK), np.int32)
     times = np.empty((nints, BLOCK))
-    rates = np.empty(BLOCK)
-    inverse_r = np.empty(BLOCK)
-    kept_r = np.empty(BLOCK)
-    inverse_p = np.empty(BLOCK)
-    weighted = np.empty(BLOCK)
-    everything = np.empty(BLOCK, np.uint32)
-    common = np.empty(BLOCK, np.uint32)
+    dirty = np.empty((nints, BLOCK), np.bool_)
+    slopes, noise2, noise_r, noise_p, weight = np.empty((5, BLOCK))
+    rates, inverse_r, kept_r, inverse_p, weighted = np.empty((5, BLOCK))
+    medians, clean_err, clean_p, clean_r = np.empty((4, BLOCK), np.float32)
+    everything, common = np.empty((2, BLOCK), np.uint32)
+    whole_cubes, whole_steps = ngroups**3 - ngroups, ngroups - 1
     for r in range(rows):
-        g_line = gain[y0 + r, x0 : x0 + columns]
-        n_line = noise[y0 + r, x0 : x0 + columns]
         for first in range(0, columns, BLOCK):
             width = min(BLOCK, columns - first)
-            rates[:] = 0
+            span = slice(first, first + width)
+            g_line = gain[y0 + r, x0 + first : x0 + first + width]
+            n_line = noise[y0 + r, x0 + first : x0 + first + width]
+            pixels = pdq[r, span]
+            for b in range(width):
+                rates[b] = 0
+                noise2[b] = 0.5 * (np.float64(n_line[b]) * g_line[b]) ** 2 / nframes
+                noise_r[b] = 6.0 * np.float64(n_line[b]) ** 2 / nframes
             for i in range(nints):
-                ramp, flags = data[r, i], gdq[r, i]
+                spoiled = dirty[i]
                 for b in range(width):
-                    c = first + b
-                    segments[i, b] = 0
-                    if pdq[r, c] & DO_NOT_USE:
-                        continue
-                    lone = only_clean(flags, c)
-                    if suppress and lone >= 0 and ngroups > 1:
-                        sci[r, i, c] = np.nan
-                        continue
-                    time = first_time if lone == 0 else group_time
-                    rates[b] += typical_rate(ramp, flags, c, differences) / time
-                    electrons = float(g_line[c])
-                    noise2 = 0.5 * (float(n_line[c]) * electrons) ** 2 / nframes
-                    slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
-                        ramp, flags, c, electrons, noise2, table
-                    )
-                    times[i, b] = time
-                    sci[r, i, c] = slope / time if noise2 > 0 or segments[i, b] == 0 else np.nan
-            inverse_r[:] = 0
-            kept_r[:] = 0
-            inverse_p[:] = 0
-            weighted[:] = 0
-            everything[:] = 0
-            common[:] = DO_NOT_USE
-            for i in range(nints):
-                flags = gdq[r, i]
-                for b in range(width):
-                    c = first + b
-                    bad = pdq[r, c] & DO_NOT_USE
-                    lost = cubes_with_chargeloss(flags, c)
-                    time = times[i, b] if segments[i, b] > 0 else group_time
-                    noise_r = 6.0 * float(n_line[c]) ** 2 / nframes / time**2
-                    if bad:
-                        sci[r, i, c] = np.nan
-                        usable = False
+                    spoiled[b] = pixels[b] & DO_NOT_USE != 0 or not noise2[b] > 0 or ngroups == 1
+                for g in range(ngroups):
+                    line = gdq[r, i, g, span]
+                    for b in range(width):
+                        spoiled[b] |= line[b] != 0
+                if ngroups > 1:
+                    ramps = data[r, i, :, span]
+                    clean_slopes(ramps, g_line, noise2, table, sums, slopes)
+                    if few:
+                        clean_medians(ramps, sorted_, medians)
                     else:
-                        usable = not np.isnan(sci[r, i, c]) or segments[i, b] > 0
-                    own = pdq[r, c] | np.uint32(ramp_flags(flags, c, usable))
-                    dq[r, i, c] = own
-                    everything[b] |= own
-                    common[b] &= own
-                    if bad or segments[i, b] == 0:
-                        err[r, i, c] = 0
-                        var_p[r, i, c] = 0
-                        var_r[r, i, c] = 0
-                        if lost > 0 and g_line[c] > 0 and noise_r > 0:
-                            var_r[r, i, c] = noise_r / lost
-                            kept_r[b] += lost / noise_r
+                        for b in range(width):
+                            if not spoiled[b]:
+                                medians[b] = typical_rate(ramps, gdq[r, i, :, span], b, one)
+                    target = sci[r, i, span]
+                    for b in range(width):
+                        rates[b] += 0.0 if spoiled[b] else medians[b] / group_time
+                        target[b] = slopes[b] / group_time
+                for b in range(width):
+                    if spoiled[b]:
+                        c = first + b
+                        ramp, flags = data[r, i], gdq[r, i]
+                        segments[i, b] = 0
+                        sci[r, i, c] = np.nan
+                        lone = only_clean(flags, c)
+                        if pixels[b] & DO_NOT_USE or (suppress and lone >= 0 and ngroups > 1):
+                            continue
+                        time = first_time if lone == 0 else group_time
+                        rates[b] += typical_rate(ramp, flags, c, one) / time
+                        slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
+                            ramp, flags, c, np.float64(g_line[b]), noise2[b], table
+                        )
+                        times[i, b] = time
+                        if noise2[b] > 0 or segments[i, b] == 0:
+                            sci[r, i, c] = slope / time
+            for b in range(width):
+                d_y = min(y0 + r, dark.shape[0] - 1)
+                d_x = min(x0 + first + b, dark.shape[1] - 1)
+                rate = rates[b] / nints
+                rate = (rate if rate > 0 else 0.0) + np.float64(dark[d_y, d_x])
+                noise_p[b] = rate / g_line[b]
+                read = noise_r[b] / group_time**2 / whole_cubes
+                poisson = noise_p[b] / group_time / whole_steps
+                clean_p[b], clean_r[b], clean_err[b] = poisson, read, np.sqrt(read + poisson)
+                weight[b] = 1.0 / read
+                inverse_r[b] = kept_r[b] = inverse_p[b] = weighted[b] = 0
+                everything[b], common[b] = 0, DO_NOT_USE
+            for i in range(nints):
+                flags, spoiled = gdq[r, i], dirty[i]
+                t_sci, t_err, t_dq = sci[r, i, span], err[r, i, span], dq[r, i, span]
+                t_p, t_r = var_p[r, i, span], var_r[r, i, span]
+                any_spoiled = False
+                for b in range(width):
+                    t_err[b], t_p[b], t_r[b], t_dq[b] = clean_err[b], clean_p[b], clean_r[b], pixels[b]
+                    w = 0.0 if spoiled[b] else weight[b]
+                    inverse_r[b] += w
+                    weighted[b] += 0.0 if spoiled[b] else w * t_sci[b]
+                    any_spoiled |= spoiled[b]
+                    everything[b] |= np.uint32(0) if spoiled[b] else pixels[b]
+                    common[b] &= common[b] if spoiled[b] else pixels[b]
+                for b in range(width):
+                    kept_r[b] += 0.0 if spoiled[b] else weight[b]
+                    inverse_p[b] += 0.0 if spoiled[b] else 1.0
+                if not any_spoiled:
+                    continue
+                for b in range(width):
+                    if not spoiled[b]:
                         continue
-                    d_y = min(y0 + r, dark.shape[0] - 1)
-                    d_x = min(x0 + c, dark.shape[1] - 1)
-                    rate = rates[b] / nints
-                    rate = (rate if rate > 0 else 0.0) + float(dark[d_y, d_x])
-                    noise_p = rate / (time * float(g_line[c]))
+                    c = first + b
+                    bad = pixels[b] & DO_NOT_USE
+                    lost = cubes_with_chargeloss(flags, c)
+                    usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
+                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags, c, usable))
+                    everything[b] |= t_dq[b]
+                    common[b] &= t_dq[b]
+                    time = times[i, b] if segments[i, b] > 0 else group_time
+                    read = noise_r[b] / time**2
+                    if bad or segments[i, b] == 0:
+                        t_err[b] = t_p[b] = t_r[b] = 0
+                        if lost > 0 and g_line[b] > 0 and read > 0:
+                            t_r[b] = read / lost
+                            kept_r[b] += lost / read
+                        continue
+                    poisson = noise_p[b] / time
                     total = combined_variance(
-                        flags, c, noise_r, noise_p, steps[i, b], cubes[i, b], segments[i, b]
+                        flags, c, read, poisson, steps[i, b], cubes[i, b], segments[i, b]
                     )
                     kept = cubes[i, b] if lost < 0 else lost
-                    err[r, i, c] = np.sqrt(total)
-                    var_p[r, i, c] = noise_p / steps[i, b]
-                    var_r[r, i, c] = noise_r / kept
-                    weight = cubes[i, b] / noise_r
-                    inverse_r[b] += weight
-                    kept_r[b] += kept / noise_r
-                    inverse_p[b] += steps[i, b] / noise_p
-                    weighted[b] += weight * float(sci[r, i, c])
+                    t_err[b] = np.sqrt(total)
+                    t_p[b] = poisson / steps[i, b]
+                    t_r[b] = read / kept
+                    inverse_r[b] += cubes[i, b] / read
+                    kept_r[b] += kept / read
+                    # in units of a whole ramp's, so that no rate at all stays finite
+                    inverse_p[b] += steps[i, b] * group_time / (time * max(whole_steps, 1))
+                    weighted[b] += cubes[i, b] / read * np.float64(t_sci[b])
             for b in range(width):
                 c = first + b
                 dq1[r, c] = (everything[b] & ~np.uint32(DO_NOT_USE)) | common[b]
                 read = 1.0 / inverse_r[b] if inverse_r[b] != 0 else 0.0
-                poisson = 1.0 / inverse_p[b] if inverse_p[b] != 0 else 0.0
+                poisson = 0.0
+                if inverse_p[b] > 0:
+                    poisson = noise_p[b] / (group_time * max(whole_steps, 1) * inverse_p[b])
                 var_r1[r, c] = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
                 var_p1[r, c] = poisson
                 err1[r, c] = np.sqrt(read + poisson)

@@ -21,6 +21,7 @@ from upramp.stages.core.dq import DO_NOT_USE, REFERENCE_PIXEL
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, window
+from upramp.stages.core.statistics import median
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
 BORDER = 4  # width of the reference pixels' frame
@@ -54,11 +55,15 @@ class Params:
             raise ValueError(f"side_smoothing_length must be odd and positive, not {self.side_smoothing_length}")
 
 
+DOUBT = 1e-4  # of sigma: a value as near as that to a clipping limit may fall on either side of it
+
+
 @kernel
 def clipped_mean(values, n):
     """Mean of the first ``n`` values, clipped at 3 sigma until it stays; NaN if there are none.
 
-    ``values`` (float64) is a work array and is reordered.
+    ``values`` (float64) is a work array and is reordered. Infinity if a value lies on a limit: then
+    the precision decides, and `clipped_mean_single` must be asked.
     """
     while n > 0:
         mean = 0.0
@@ -68,9 +73,12 @@ def clipped_mean(values, n):
         var = 0.0
         for k in range(n):
             var += (values[k] - mean) ** 2
-        reach = 3.0 * np.sqrt(var / n)
+        sigma = np.sqrt(var / n)
+        reach = 3.0 * sigma
         kept = 0
         for k in range(n):
+            if abs(abs(values[k] - mean) - reach) < DOUBT * sigma:
+                return np.inf
             if mean - reach <= values[k] <= mean + reach:
                 values[kept] = values[k]
                 kept += 1
@@ -80,111 +88,82 @@ def clipped_mean(values, n):
     return np.nan
 
 
-@kernel
-def stripe_means(strip, good, stripe, parities, work, means):
-    """Clipped means of a strip of reference rows by amplifier and column parity.
+def clipped_mean_single(values: np.ndarray) -> np.float32:
+    """The same in single precision throughout, as the observatory's package has it.
 
-    ``strip`` (4, columns) float32 and ``good`` (4, columns) in the detector frame;
-    ``means`` (amplifiers, 2) float64 is filled.
+    Rejecting one value more or less moves the mean by a thousandth of a count; over many
+    integrations that would show.
     """
-    rows, columns = strip.shape
-    for a in range(columns // stripe):
-        for p in range(parities):
-            n = 0
-            for r in range(rows):
-                for c in range(a * stripe + p, (a + 1) * stripe, parities):
-                    if good[r, c] and not np.isnan(strip[r, c]):
-                        work[n] = strip[r, c]
-                        n += 1
-            means[a, p] = clipped_mean(work, n)
-        if parities == 1:
-            means[a, 1] = means[a, 0]
+    values = values[~np.isnan(values)]
+    while values.size:
+        mean, reach = values.mean(), values.std() * 3.0
+        kept = values[(values >= mean - reach) & (values <= mean + reach)]
+        if kept.size == values.size:
+            return mean
+        values = kept
+    return np.float32(np.nan)
 
 
 @kernel
-def running_median(side, good, offsets, length, reflect_low, reflect_high, work, out):
-    """Median over ``length`` rows of a strip of side columns, after subtracting ``offsets`` by column.
+def stripe_means(strip, good, stripe, parities, means):
+    """Clipped means of a strip of reference rows by frame, amplifier and column parity.
 
-    ``side`` (rows, 4) float32. Rows beyond an end are mirrored (the end row itself not repeated) where
-    ``reflect_*`` says so, else left out. Rows without any good pixel give NaN.
+    ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) in the detector frame;
+    ``means`` (frames, amplifiers, parities) float64 is filled.
     """
-    rows, columns = side.shape
-    half = length // 2
-    for r in range(rows):
-        n = 0
-        for k in range(r - half, r + half + 1):
-            s = k
-            if s < 0:
-                s = -s if reflect_low else -1
-            elif s >= rows:
-                s = 2 * (rows - 1) - s if reflect_high else -1
-            if s < 0 or s >= rows:
-                continue
-            for c in range(columns):
-                if good[s, c] and not np.isnan(side[s, c]):
-                    work[n] = np.float32(side[s, c] - offsets[c])
-                    n += 1
-        out[r] = np.median(work[:n]) if n else np.nan
-
-
-@kernel
-def four_outputs(strips, goods, stripe, parities, length, gain, reflect, stripes_out, side_out):
-    """Corrections of every frame from its four strips of reference pixels, in the detector frame.
-
-    ``strips``: bottom, top (frames, 4, columns), left, right (frames, rows, 4), each of zero size if
-    the read-out does not reach there. ``stripes_out`` (frames, amplifiers, 2) and ``side_out`` (frames, rows)
-    float32; ``side_out`` of zero size turns the side correction off.
-    """
-    bottom, top, left, right = strips
-    bottom_good, top_good, left_good, right_good = goods
-    frames = stripes_out.shape[0]
-    rows = side_out.shape[1]
-    work = np.empty(max(BORDER * stripe, BORDER * length), np.float64)
-    amplifiers = stripes_out.shape[1]
-    low = np.empty((amplifiers, 2))
-    high = np.empty((amplifiers, 2))
-    offsets = np.empty(BORDER, np.float32)
-    one = np.empty(rows)
-    other = np.empty(rows)
+    frames, rows, columns = strip.shape
+    work = np.empty(rows * stripe)
     for f in range(frames):
-        low[:] = np.nan
-        high[:] = np.nan
-        if bottom.size:
-            stripe_means(bottom[f], bottom_good, stripe, parities, work, low)
-        if top.size:
-            stripe_means(top[f], top_good, stripe, parities, work, high)
-        for a in range(amplifiers):
-            for p in range(2):
-                stripes_out[f, a, p] = average(low[a, p], high[a, p])
-        if rows == 0:
-            continue
-        one[:] = np.nan
-        other[:] = np.nan
-        if left.size:
-            for c in range(BORDER):
-                offsets[c] = stripes_out[f, 0, c & 1]
-            running_median(left[f], left_good, offsets, length, reflect[0], reflect[1], work, one)
-        if right.size:
-            for c in range(BORDER):
-                offsets[c] = stripes_out[f, amplifiers - 1, c & 1]
-            running_median(right[f], right_good, offsets, length, reflect[0], reflect[1], work, other)
+        for a in range(columns // stripe):
+            for p in range(parities):
+                n = 0
+                for r in range(rows):
+                    for c in range(a * stripe + p, (a + 1) * stripe, parities):
+                        if good[r, c] and not np.isnan(strip[f, r, c]):
+                            work[n] = strip[f, r, c]
+                            n += 1
+                means[f, a, p] = clipped_mean(work, n)
+
+
+@kernel
+def running_median(side, good, offsets, length, reflect_low, reflect_high, out):
+    """Median over ``length`` rows of a strip of side columns, after subtracting ``offsets`` by frame and column.
+
+    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4). Rows beyond an end are mirrored (the end row itself
+    not repeated) where ``reflect_*`` says so, else left out. Rows without any good pixel give NaN.
+    """
+    frames, rows, columns = side.shape
+    half = length // 2
+    work = np.empty(length * columns, np.float32)
+    for f in range(frames):
         for r in range(rows):
-            side_out[f, r] = gain * average(one[r], other[r])
+            n = 0
+            for k in range(r - half, r + half + 1):
+                s = k
+                if s < 0:
+                    s = -s if reflect_low else -1
+                elif s >= rows:
+                    s = 2 * (rows - 1) - s if reflect_high else -1
+                if s < 0 or s >= rows:
+                    continue
+                for c in range(columns):
+                    if good[s, c] and not np.isnan(side[f, s, c]):
+                        work[n] = side[f, s, c] - offsets[f, c]
+                        n += 1
+            out[f, r] = median(work, n) if n else np.nan
+
+
+def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean of two arrays; of one where the other is NaN; 0 where both are."""
+    only = np.where(np.isnan(a), b, np.where(np.isnan(b), a, 0.5 * (a + b)))
+    return np.nan_to_num(only, nan=0.0)
 
 
 @kernel
-def average(a, b):
-    """Mean of two values of which either may be missing (NaN); 0 if both are."""
-    if np.isnan(a):
-        return 0.0 if np.isnan(b) else b
-    return a if np.isnan(b) else 0.5 * (a + b)
-
-
-@kernel
-def one_output(values, parity, parities, out):
+def all_means(values, parity, parities, means):
     """Clipped means of all valid reference pixels of every frame, by column parity.
 
-    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``out`` (frames, 1, 2) float32.
+    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities) float64.
     """
     frames, pixels = values.shape
     work = np.empty(pixels)
@@ -195,10 +174,7 @@ def one_output(values, parity, parities, out):
                 if (parities == 1 or parity[k] == p) and not np.isnan(values[f, k]):
                     work[n] = values[f, k]
                     n += 1
-            mean = clipped_mean(work, n)
-            out[f, 0, p] = 0.0 if np.isnan(mean) else mean
-        if parities == 1:
-            out[f, 0, 1] = out[f, 0, 0]
+            means[f, p] = clipped_mean(work, n)
 
 
 @kernel
@@ -266,6 +242,7 @@ class ReferencePixels:
     def __init__(self, meta: ExposureMeta, params: Params, flagged: list[Tile]) -> None:
         self.meta, self.params = meta, params
         self.transposed = abs(meta.fastaxis) == 2
+        self.parities = 2 if params.odd_even_columns else 1
         self.four = meta.noutputs > 1
         self.along = meta.ny if self.transposed else meta.nx  # length of the fast axis
         self.across = meta.nx if self.transposed else meta.ny
@@ -330,34 +307,74 @@ class ReferencePixels:
             return
         n = self._tiles[0].values.shape[0]
         at = slice(self._first, self._first + n)
-        frames = n * self.meta.ngroups
-        stripes = self.stripes[at].reshape(frames, *self.stripes.shape[2:])
-        parities = 2 if self.params.odd_even_columns else 1
+        stripes = self.stripes[at].reshape(n * self.meta.ngroups, *self.stripes.shape[2:])
         if self.four:
-            side = self.side[at].reshape(frames, self.side.shape[-1])
-            strips = tuple(self._detector(t.values.reshape(frames, *t.flags.shape)) for t in self._tiles)
-            goods = tuple(self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles)
-            length, gain = self.params.side_smoothing_length, self.params.side_gain
-            reflect = (self.at_low, self.at_high)
-            four_outputs(strips, goods, self.stripe, parities, length, gain, reflect, stripes, side)
+            bottom, top, left, right = (self._detector(t.values) for t in self._tiles)
+            goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles]
+            stripes[:] = average(self._levels(bottom, goods[0]), self._levels(top, goods[1]))
+            if self.side.size:
+                side = self.side[at].reshape(len(stripes), -1)
+                one = self._drift(left, goods[2], stripes[:, 0])
+                other = self._drift(right, goods[3], stripes[:, -1])
+                side[:] = self.params.side_gain * average(one, other)
         else:
-            values, parity = self._valid()
-            one_output(values, parity, parities, stripes)
+            stripes[:, 0] = np.nan_to_num(self._one_output(), nan=0.0)
         for t in self._tiles:
             t.values = t.values[:0]
 
+    def _levels(self, strip: np.ndarray, good: np.ndarray) -> np.ndarray:
+        """Means of a strip of reference rows (frames, 4, columns) by frame, amplifier, parity; NaN without any."""
+        means = np.full((len(strip), *self.stripes.shape[2:]), np.nan)
+        if not strip.size:
+            return means
+        p = self.parities
+        stripe_means(strip, good, self.stripe, p, means[:, :, :p])
+        for f, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
+            columns = slice(a * self.stripe + k, (a + 1) * self.stripe, p)
+            means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]])
+        means[:, :, p:] = means[:, :, :1]
+        return means
+
+    def _drift(self, strip: np.ndarray, good: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """Running medians of a strip of side columns (frames, rows, 4), its amplifier's ``levels`` taken off."""
+        out = np.full((len(levels), self.across), np.nan)
+        if strip.size:
+            offsets = levels[:, np.arange(BORDER) & 1]
+            running_median(
+                strip, good, offsets, self.params.side_smoothing_length, self.at_low, self.at_high, out
+            )
+        return out
+
+    def _one_output(self) -> np.ndarray:
+        """Means of all valid reference pixels (frames, 2)."""
+        values, parity = self._valid()
+        means = np.full((len(values), 2), np.nan)
+        p = self.parities
+        all_means(values, parity, p, means[:, :p])
+        for f, k in zip(*np.nonzero(np.isinf(means)), strict=True):
+            means[f, k] = clipped_mean_single(values[f] if p == 1 else values[f][parity == k])
+        means[:, p:] = means[:, :1]
+        return means
+
     def _detector(self, a: np.ndarray) -> np.ndarray:
+        """Frames of a tile, or its flags, with the fast axis last."""
+        if a.ndim == 4:
+            a = a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
         return np.ascontiguousarray(a.swapaxes(-1, -2) if self.transposed else a)
 
     def _valid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Valid reference pixels of all tiles (frames, pixels), with their parity along the fast axis."""
-        values, parity = [], []
+        """Valid reference pixels of all tiles (frames, pixels), as the detector reads them, and their parity."""
+        values, rows, columns = [], [], []
         for t in self._tiles:
-            usable = (t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL
-            y, x = np.nonzero(usable)
+            y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
             values.append(t.values[:, :, y, x].reshape(-1, y.size))
-            parity.append((y + t.rows.start if self.transposed else x + t.columns.start) & 1)
-        return np.concatenate(values, axis=1), np.concatenate(parity)
+            rows.append(y + t.rows.start)
+            columns.append(x + t.columns.start)
+        along, across = np.concatenate(columns), np.concatenate(rows)
+        if self.transposed:
+            along, across = across, along
+        order = np.lexsort((along * np.sign(self.meta.fastaxis), across * np.sign(self.meta.slowaxis)))
+        return np.concatenate(values, axis=1)[:, order], (along & 1)[order]
 
 
 def has_dark_columns(meta: ExposureMeta) -> bool:
