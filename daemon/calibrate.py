@@ -8,14 +8,13 @@ the products. It knows files and steps, but not the ledger: what it returns are 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import resource
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -279,7 +278,8 @@ def calibrate(work: CalibrationPlan, input_sha256: str) -> CalibrationOutcome:
         for k, s in enumerate(work.steps, 1)
     ]
     integrations = [
-        {"job_id": job_id, "integration": meta.int_start + k, **row} for k, row in enumerate(result.integrations)
+        {"job_id": job_id, "integration": meta.int_start + k, **row}
+        for k, row in enumerate(result.integrations)
     ]
     return CalibrationOutcome(products, step_runs, integrations, seconds, peak)
 
@@ -354,14 +354,12 @@ def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
             f"ramp_fit does not run ({states['ramp_fit'][1]}), so there are no rates to write; "
             f"leave steps.ramp_fit.skip = false and give it a gain and a readnoise reference"
         )
-    tally = Tally(meta.nints)
     output = config.output.folder
-    with RateWriter(uncal, scratch_folder(output, job_id), output) as writer, uncal.source() as source:
-        report = runner.run(
-            source,
-            _Sink(writer, tally),
-            meta,
+    with RateWriter(uncal, scratch_folder(output, job_id), output) as writer:
+        report, tally = stream(
+            uncal,
             bound,
+            writer,
             threads=config.run.threads or cores(),
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
         )
@@ -372,11 +370,25 @@ def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
         published = writer.finish(cards, durable=config.store.fsync)
     rows = tally.rows()
     if uncal.int_times is not None and "int_mid_MJD_UTC" in (uncal.int_times.dtype.names or ()):
-        mids = dict(zip(uncal.int_times["integration_number"], uncal.int_times["int_mid_MJD_UTC"], strict=True))
+        mids = dict(
+            zip(uncal.int_times["integration_number"], uncal.int_times["int_mid_MJD_UTC"], strict=True)
+        )
         for k, row in enumerate(rows):
             mid = mids.get(meta.int_start + k)
             row["mid_mjd"] = None if mid is None else float(mid)
     return _Result(published, states, report.counters, report.wall, report.cpu, rows, meta.nints)
+
+
+def stream(
+    uncal: Uncal, bound: Sequence[BoundStep], writer: RateWriter, *, threads: int, budget_bytes: int
+) -> tuple[runner.RunReport, Tally]:
+    """Send an exposure's counts through bound steps into its products; what it took, and the statistics."""
+    tally = Tally(uncal.meta.nints)
+    with uncal.source() as source:
+        report = runner.run(
+            source, _Sink(writer, tally), uncal.meta, bound, threads=threads, budget_bytes=budget_bytes
+        )
+    return report, tally
 
 
 def _hits(found: int, meta: Any) -> float:
@@ -432,18 +444,3 @@ def peak_mb() -> float:
     """Peak resident memory of this process, MB."""
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-
-
-@functools.cache
-def _warmers() -> tuple[Callable[[], None], ...]:
-    from upramp.simulate import warm
-
-    return warm.EXPOSURES
-
-
-def warm() -> float:
-    """Compile every kernel by calibrating tiny exposures of each kind; seconds that it took."""
-    clock = time.perf_counter()
-    for exposure in _warmers():
-        exposure()
-    return time.perf_counter() - clock

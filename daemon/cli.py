@@ -125,9 +125,18 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _registry() -> dict[str, type]:
     """Every step with its parameters, so that misspelt ones are refused at once."""
+    _place_kernels()
     from upramp.stages.pipelines import registry
 
     return registry()
+
+
+def _place_kernels() -> None:
+    """Before the first step is imported, and numba with it, say where compiled kernels go."""
+    from upramp.daemon import kernel_cache
+    from upramp.daemon.config import Config
+
+    kernel_cache.place(Config().cache_folder / "kernels")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -175,6 +184,7 @@ def _leave(code: int) -> None:
 
 
 def _warm(args: argparse.Namespace) -> int:
+    _place_kernels()
     from upramp.daemon import logs
     from upramp.daemon.session import warm_up
 
@@ -247,6 +257,7 @@ def _ledger_of(args: argparse.Namespace) -> Path:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _place_kernels()
     from upramp.daemon import demo, logs
     from upramp.daemon.config import Log
 

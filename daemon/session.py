@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from upramp.daemon import telling
+from upramp.daemon import kernel_cache, telling
 from upramp.daemon.config import Config
 from upramp.daemon.desk import Calibration, Calibrator, Desk, Settings, new_run_id, upramp_version
 from upramp.daemon.handlers import HANDLERS
@@ -34,7 +34,7 @@ CORES_FOR_ONE = 4
 MEGABYTES_FOR_ONE = 1500.0
 """Memory that one segment may take with libraries and references."""
 
-LIBRARIES = ("numpy", "numba", "scipy", "astropy", "asdf", "crds", "pyarrow")
+LIBRARIES = ("numpy", "numba", "astropy", "asdf", "crds", "pyarrow")
 
 
 def count_workers(asked: int, cores: int, memory_mb: float) -> int:
@@ -175,16 +175,19 @@ def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, alwa
     mark = config.cache_folder / f"kernels-{_code_stamp()}"
     if mark.exists() and not always:
         return 0.0
-    log.info("kernels_compiling", cache=os.environ.get("NUMBA_CACHE_DIR") or "beside the code")
-    say("first run of this version: compiling the kernels, once, for up to a minute ...")
-    from upramp.daemon import calibrate
+    with kernel_cache.alone():
+        if mark.exists() and not always:  # another process compiled them meanwhile
+            return 0.0
+        log.info("kernels_compiling", cache=os.environ.get(kernel_cache.VARIABLE) or "beside the code")
+        say("first run of this version: compiling the kernels, once, for up to a minute ...")
+        from upramp.daemon.warm import warm
 
-    seconds = calibrate.warm()
-    log.info("kernels_ready", seconds=round(seconds, 2))
-    say(f"kernels ready after {seconds:.0f} s")
-    with contextlib.suppress(OSError):  # without the mark the next start says the same again, no more
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        seconds = warm()
+        log.info("kernels_ready", seconds=round(seconds, 2))
+        say(f"kernels ready after {seconds:.0f} s")
+        with contextlib.suppress(OSError):  # without the mark the next start says the same again, no more
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
     return seconds
 
 
@@ -195,7 +198,7 @@ def _code_stamp() -> str:
     folder = Path(next(iter(upramp.stages.__path__)))
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*.py"))]
     tools = (sys.version, importlib.metadata.version("numba"), platform.machine(), platform.node())
-    place = os.environ.get("NUMBA_CACHE_DIR", "")
+    place = os.environ.get(kernel_cache.VARIABLE, "")
     return hashlib.sha256(repr((facts, tools, place)).encode()).hexdigest()[:16]
 
 

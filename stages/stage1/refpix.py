@@ -109,7 +109,7 @@ def stripe_means(strip, good, stripe, parities, means):
     """Clipped means of a strip of reference rows by frame, amplifier and column parity.
 
     ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) in the detector frame;
-    ``means`` (frames, amplifiers, parities) float64 is filled.
+    ``means`` (frames, amplifiers, parities or more) float64 is filled.
     """
     frames, rows, columns = strip.shape
     work = np.empty(rows * stripe)
@@ -163,7 +163,7 @@ def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def all_means(values, parity, parities, means):
     """Clipped means of all valid reference pixels of every frame, by column parity.
 
-    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities) float64.
+    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities or more) float64.
     """
     frames, pixels = values.shape
     work = np.empty(pixels)
@@ -328,7 +328,7 @@ class ReferencePixels:
         if not strip.size:
             return means
         p = self.parities
-        stripe_means(strip, good, self.stripe, p, means[:, :, :p])
+        stripe_means(strip, good, self.stripe, p, means)
         for f, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
             columns = slice(a * self.stripe + k, (a + 1) * self.stripe, p)
             means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]])
@@ -339,7 +339,7 @@ class ReferencePixels:
         """Running medians of a strip of side columns (frames, rows, 4), its amplifier's ``levels`` taken off."""
         out = np.full((len(levels), self.across), np.nan)
         if strip.size:
-            offsets = levels[:, np.arange(BORDER) & 1]
+            offsets = np.ascontiguousarray(levels[:, np.arange(BORDER) & 1])
             running_median(
                 strip, good, offsets, self.params.side_smoothing_length, self.at_low, self.at_high, out
             )
@@ -350,7 +350,7 @@ class ReferencePixels:
         values, parity = self._valid()
         means = np.full((len(values), 2), np.nan)
         p = self.parities
-        all_means(values, parity, p, means[:, :p])
+        all_means(values, parity, p, means)
         for f, k in zip(*np.nonzero(np.isinf(means)), strict=True):
             means[f, k] = clipped_mean_single(values[f] if p == 1 else values[f][parity == k])
         means[:, p:] = means[:, :1]
@@ -374,7 +374,7 @@ class ReferencePixels:
         if self.transposed:
             along, across = across, along
         order = np.lexsort((along * np.sign(self.meta.fastaxis), across * np.sign(self.meta.slowaxis)))
-        return np.concatenate(values, axis=1)[:, order], (along & 1)[order]
+        return np.ascontiguousarray(np.concatenate(values, axis=1)[:, order]), (along & 1)[order]
 
 
 def has_dark_columns(meta: ExposureMeta) -> bool:

@@ -1,0 +1,147 @@
+"""Compile the kernels ahead of the first exposure.
+
+numba compiles a kernel for the types of its arguments: element type, number of axes, memory order and
+whether an array may be written. So nothing is imitated here: tiny exposures of every kind, with references
+on disk, go through the very code that real ones go through, and whatever that calls is compiled.
+Only CRDS is left out, because its client remembers for the rest of the process where it was pointed to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from upramp.stages.core.errors import NotApplicable
+
+ROWS, COLUMNS = 16, 64
+"""Size of the exposures: reference pixels on all sides and some light."""
+
+ALL_AT_ONCE = 1 << 26
+"""Memory for an exposure, bytes: no exposure here takes so much that it would be cut."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of exposure, and how it is calibrated.
+
+    Attributes
+    ----------
+    observation : mapping
+        Arguments of `simulate.observation.Observation`.
+    parameters : mapping
+        Step name -> its parameters where they differ from the defaults.
+    without : sequence of str
+        Reference types that this exposure has none of.
+    inverse : bool
+        Whether the linearity reference holds the inverse polynomials.
+    """
+
+    observation: Mapping[str, Any]
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    inverse: bool = False
+
+
+KINDS = (
+    # Four outputs side by side, and every step that is usually skipped.
+    Kind(
+        {"detector": "NRCALONG", "subarray": "FULL", "extra": {"exposure.frame_divisor": 2}},
+        {"charge_migration": {"skip": False}, "ramp_fit": {"firstgroup": 1}},
+    ),
+    # Four outputs on top of each other, several frames in a group.
+    Kind({"detector": "NIS", "subarray": "FULL", "readpatt": "NIS"}, inverse=True),
+    # One output, a mask of the user's own, and no superbias to help the rules of saturation.
+    Kind(
+        {"detector": "NRCALONG", "subarray": "SUB64P", "readpatt": "SHALLOW4"},
+        {"dq_init": {"user_supplied_dq": "dq.fits"}},
+        without=("superbias",),
+    ),
+)
+
+
+def warm() -> float:
+    """Compile every kernel that calibration uses, unless numba finds it compiled; seconds that it took.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        If the folder for temporary files cannot be written.
+    """
+    clock = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="upramp-warm-") as folder:
+        for k, kind in enumerate(KINDS):
+            own = Path(folder) / str(k)
+            own.mkdir()
+            calibrate(kind, own)
+    return time.perf_counter() - clock
+
+
+def calibrate(kind: Kind, folder: Path) -> None:
+    """Make an exposure of a kind with its references in ``folder``, and calibrate it there."""
+    from upramp.daemon.calibrate import stream
+    from upramp.simulate import uncal
+    from upramp.simulate.observation import Observation
+    from upramp.stages import pipelines
+    from upramp.stages.core.plan import BoundStep
+    from upramp.stages.core.step import Context, Step
+    from upramp.store.naming import scratch_folder
+    from upramp.store.prepared import PreparedStore
+    from upramp.store.products import RateWriter
+    from upramp.store.ramps import RampSource
+    from upramp.store.uncal import open_uncal
+
+    observation = Observation(**{"ny": ROWS, "nx": COLUMNS, "nints": 2, "ngroups": 4, **kind.observation})
+    counts = np.zeros((observation.nints, observation.ngroups, ROWS, COLUMNS), np.uint16)
+    counts += (12000 + 500 * np.arange(observation.ngroups, dtype=np.uint16))[:, None, None]
+    exposure = open_uncal(uncal.write(folder / observation.file_name(), counts, observation))
+    references = _references(kind, observation, folder)
+    store = PreparedStore(folder / "prepared")
+    meta, shared = exposure.meta, dict[str, Any]()
+    bound = []
+    for step in pipelines.NEAR_INFRARED.steps:
+        given = dict(kind.parameters.get(step.name, {}))
+        if "user_supplied_dq" in given:
+            given["user_supplied_dq"] = str(references["user_supplied_dq"])
+        params = step.params(**given)
+        missing = any(r not in references for r in step.references if r not in step.optional)
+        if params.skip or missing or step.skip_if(meta, params) or not isinstance(step, Step):
+            continue
+        ready = {
+            reftype: store.get(step.name, reftype, references[reftype], prepare, meta, params)
+            for reftype, prepare in step.prepare.items()
+            if reftype in references
+        }
+        with contextlib.suppress(NotApplicable):  # gain_scale, which has no kernel
+            bound.append(BoundStep(step.name, step.bind(Context(meta, params, ready, shared))))
+    with RateWriter(exposure, scratch_folder(folder, "warm"), folder) as writer:
+        stream(exposure, bound, writer, threads=1, budget_bytes=ALL_AT_ONCE)
+        writer.finish({})
+    with RampSource(exposure.path, 0, (1, 1, 1, COLUMNS), floats=True) as floats:  # guiders send these
+        floats.read(np.empty((1, 1, 1, COLUMNS), np.float32), 0, 0)
+
+
+def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
+    """References on disk by type."""
+    from upramp.simulate import detector, references
+    from upramp.simulate.cache import Cache
+
+    chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
+    references.write_all(Cache(folder / "crds"), chip, [observation])
+    found = {
+        path.name.split("_")[2]: path
+        for path in (folder / "crds" / "references").rglob("*.fits")
+        if path.name.split("_")[2] not in kind.without
+    }
+    if kind.inverse:
+        fits.append(found["linearity"], chip.linearity, fits.Header({"EXTNAME": "INV_COEFFS"}))
+    found["user_supplied_dq"] = folder / "dq.fits"
+    fits.PrimaryHDU(np.zeros((ROWS, COLUMNS), np.int32)).writeto(found["user_supplied_dq"])
+    return found

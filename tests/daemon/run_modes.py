@@ -1,0 +1,97 @@
+"""Warm up, calibrate exposures of several modes for real, and print what numba met only then.
+
+A process of its own: the CRDS client remembers for good where it was pointed to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from upramp.daemon import calibrate, warm
+from upramp.daemon.config import Config, Crds, Output, Run, Store
+from upramp.simulate import detector, references, uncal
+from upramp.simulate.cache import Cache
+from upramp.simulate.expose import expose
+from upramp.simulate.observation import Observation
+
+SIZE = 72
+MODES: dict[str, tuple[dict, dict]] = {
+    "four outputs": ({"subarray": "FULL", "ngroups": 12}, {}),
+    "one frame": ({"subarray": "FULL", "ngroups": 1}, {}),
+    "one frame of one output": ({"subarray": "SUB72P", "ngroups": 1}, {}),
+    "averaged groups": ({"subarray": "SUB72P", "readpatt": "SHALLOW4"}, {}),
+    "time series": ({"subarray": "SUB72P", "nints": 40, "tso": True}, {}),
+    "charge migration": ({"subarray": "SUB72P"}, {"charge_migration": {"skip": False}}),
+    "no odd and even": (
+        {"subarray": "FULL"},
+        {"refpix": {"odd_even_columns": False, "side_smoothing_length": 5}},
+    ),
+    "rows": ({"detector": "NRS2", "subarray": "FULL", "readpatt": "NRS"}, {}),
+    "rows, one output": ({"detector": "NIS", "subarray": "SUB72", "nints": 2}, {}),
+    "after jumps": (
+        {"subarray": "SUB72P", "ngroups": 6},
+        {"jump": {"after_jump_flag_dn1": 10.0, "after_jump_flag_time1": 30.0}, "ramp_fit": {"lastgroup": 4}},
+    ),
+}
+
+
+def signatures() -> dict[str, set[str]]:
+    """What every kernel was compiled or loaded for, by its name."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        for value in vars(module).values() if name.startswith("upramp.") else ():
+            if hasattr(value, "py_func"):
+                found[f"{value.py_func.__module__}.{value.py_func.__name__}"] = set(
+                    map(str, value.signatures)
+                )
+    return found
+
+
+def main(folder: Path) -> None:
+    """Print, by mode, the signatures that the warm-up had left out."""
+    warm.warm()
+    known = signatures()
+    late: dict[str, list[str]] = {}
+    for k, (mode, (given, steps)) in enumerate(MODES.items()):
+        observation = Observation(
+            **{"detector": "NRCALONG", "ny": SIZE, "nx": SIZE, "exposure": k + 1, **given}
+        )
+        chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.005 if k % 2 else 0.0)
+        cache = Cache(folder / "crds" / str(k))
+        references.write_all(cache, chip, [observation])
+        context = cache.write()
+        taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation)
+        (path,) = uncal.write_exposure(folder / "in", taken.counts, observation)
+        pid = os.fork()  # each with a CRDS client of its own
+        if pid == 0:
+            os.environ.update(cache.environment)
+            config = replace(
+                Config(),
+                output=Output(folder / "out"),
+                store=Store(cache=folder / "cache", fsync=False),
+                crds=Crds(path=cache.root, context=context, offline=True),
+                run=Run(threads=2, memory_limit_mb=16),
+                steps=steps,
+            )
+            calibrate.calibrate(calibrate.plan(calibrate.CalibrationJob(path, "run", config)), "0" * 64)
+            new = [
+                f"{name} {s}"
+                for name, found in signatures().items()
+                for s in sorted(found - known.get(name, set()))
+            ]
+            (folder / f"{k}.json").write_text(json.dumps(new))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        report = folder / f"{k}.json"
+        late[mode] = json.loads(report.read_text()) if report.exists() else ["the calibration failed"]
+    print(json.dumps(late))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
