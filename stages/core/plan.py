@@ -47,8 +47,10 @@ def plan(steps: Sequence[BoundStep], cuts: Iterable[int] = ()) -> list[Pass]:
         In the order of the pipeline.
     cuts : iterable of int
         Positions before which the ramps are put down; none by default, so all steps share one pass.
+        Products are not put down: there is no cut after the first step that makes some.
     """
-    edges = [0, *sorted({c for c in cuts if 0 < c < len(steps)}), len(steps)]
+    last = next((k for k, s in enumerate(steps) if s.bound.outputs), len(steps) - 1)
+    edges = [0, *sorted({c for c in cuts if 0 < c <= last}), len(steps)]
     return [Pass(tuple(steps[a:b])) for a, b in zip(edges, edges[1:], strict=False)]
 
 

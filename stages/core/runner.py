@@ -314,9 +314,8 @@ def _window(local: threading.local, job: _Job, columns: int, per_thread: int, ed
     local.window = None
     row = _row_bytes(job, columns)
     lag = 2 * edge
-    batch = max(1, min(BATCH_BYTES // row, STRIP_ROWS))
-    if batch < 8:
-        batch = max(1, min(8, per_thread // row - lag))
+    batch = max(8, min(BATCH_BYTES // row, STRIP_ROWS))
+    batch = max(1, min(batch, per_thread // row - lag))
     cap = batch + lag
     m = job.meta
     shape = (cap, m.nints, m.ngroups, columns)

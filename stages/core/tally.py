@@ -29,7 +29,7 @@ def add_rows(slopes, flags, counts, sums):
             total, squares = 0.0, 0.0
             for c in range(columns):
                 f = bits[c]
-                v = float(line[c])
+                v = np.float64(line[c])
                 unusable = f & DO_NOT_USE != 0
                 saturated += f & SATURATED != 0
                 jumps += f & JUMP_DET != 0

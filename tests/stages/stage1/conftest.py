@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from upramp.stages.core import runner
+from upramp.stages.core.errors import NotApplicable
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.step import Context, Step, Window
+from upramp.stages.core.plan import BoundStep
+from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
 
 @dataclass
@@ -65,6 +69,8 @@ def describe(data: np.ndarray, **changes: Any) -> ExposureMeta:
         subarray="SUB64P",
         xstart=101,
         ystart=201,
+        frame_time=10.0,
+        group_time=10.0,
     )
     facts |= dict(nx=nx, ny=ny, fastaxis=-1, slowaxis=2, nints=nints, nints_total=nints, ngroups=ngroups)
     return ExposureMeta(**(facts | changes))
@@ -128,6 +134,97 @@ def apply() -> Callable[..., Outcome]:
                     done[k] = limit
         return Outcome(
             ramps.transpose(1, 2, 0, 3), flags.transpose(1, 2, 0, 3), pixels, w.counters, shared, w
+        )
+
+    return run
+
+
+@dataclass
+class Through:
+    """What came out of the runner: ramps (nints, ngroups, ny, nx) after the last step, and the products."""
+
+    data: np.ndarray
+    gdq: np.ndarray
+    pdq: np.ndarray
+    products: dict[str, np.ndarray]  # rate.* (ny, nx), rateints.* (nints, ny, nx)
+    report: runner.RunReport
+    shared: dict[str, Any]
+
+
+class Ends:
+    """Source of ramps (nints, ngroups, ny, nx) and sink of products, in memory."""
+
+    def __init__(self, data: np.ndarray, meta: ExposureMeta) -> None:
+        self.data, self.meta = data, meta
+        self.products: dict[str, np.ndarray] = {}
+        self.seen = np.zeros((meta.ny, meta.nx), int)
+
+    def read(self, out: np.ndarray, y0: int, x0: int, i0: int = 0) -> None:
+        rows, nints, _, columns = out.shape
+        out[:] = self.data[i0 : i0 + nints, :, y0 : y0 + rows, x0 : x0 + columns].transpose(2, 0, 1, 3)
+
+    def emit(self, y0: int, x0: int, outputs: Mapping[str, np.ndarray]) -> None:
+        for name, a in outputs.items():
+            between = (self.meta.nints,) if a.ndim == 3 else ()
+            empty = np.zeros((*between, self.meta.ny, self.meta.nx), a.dtype)
+            whole = self.products.setdefault(name, empty)
+            whole[..., y0 : y0 + len(a), x0 : x0 + a.shape[-1]] = np.moveaxis(a, 0, -2)
+
+
+def start(gdq: np.ndarray, pdq: np.ndarray) -> BoundStep:
+    """A step that sets the flags to begin with."""
+
+    def run(w: Window, lo: int, hi: int) -> None:
+        s, x = w.rows(lo, hi), slice(w.x0, w.x0 + w.pdq.shape[1])
+        w.pdq[s] = pdq[lo:hi, x]
+        w.gdq[s] = gdq[w.i0 : w.i0 + w.gdq.shape[1], :, lo:hi, x].transpose(2, 0, 1, 3)
+
+    return BoundStep("start", Bound([Station(run)]))
+
+
+def keep(store: runner.RampStore, w: Window, lo: int, hi: int) -> None:
+    store.absorb(w, lo, hi)
+
+
+@pytest.fixture(scope="session")
+def through() -> Callable[..., Through]:
+    """A function that sends ramps (nints, ngroups, ny, nx) through steps with the runner itself.
+
+    ``steps``: (step, parameters) in order; those that are not applicable are left out. ``references`` by type,
+    each a mapping of extension to array or a `Reference`. ``options`` go to the runner.
+    """
+
+    def run(
+        steps: Sequence[tuple[Step, Mapping[str, Any]]],
+        data: Any,
+        references: Mapping[str, Any] | None = None,
+        *,
+        gdq: Any = 0,
+        pdq: Any = 0,
+        options: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> Through:
+        data = np.asarray(data, np.float32)
+        meta = describe(data, **facts)
+        flags = np.broadcast_to(np.asarray(gdq, np.uint8), data.shape)
+        pixels = np.broadcast_to(np.asarray(pdq, np.uint32), data.shape[-2:])
+        raw = {k: v if isinstance(v, Reference) else Reference(k, v) for k, v in (references or {}).items()}
+        shared: dict[str, Any] = {}
+        chain = [start(flags, pixels)]
+        for step, params in steps:
+            chosen = step.params(**params)
+            refs = {k: step.prepare[k](raw[k], meta, chosen) for k in step.references if k in raw}
+            try:
+                chain.append(BoundStep(step.name, step.bind(Context(meta, chosen, refs, shared))))
+            except NotApplicable:
+                continue
+        store = runner.RampStore.empty(meta)
+        chain.append(BoundStep("keep", Bound([Station(partial(keep, store))])))
+        ends = Ends(data, meta)
+        report = runner.run(ends, ends, meta, chain, **(options or {}))
+        order = (1, 2, 0, 3)
+        return Through(
+            store.data.transpose(order), store.gdq.transpose(order), store.pdq, ends.products, report, shared
         )
 
     return run

@@ -1,0 +1,152 @@
+"""All near-infrared steps in one pass give the bits that they give one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import config
+
+from upramp.stages.core import runner
+from upramp.stages.pipelines import NEAR_INFRARED
+from upramp.stages.stage1 import refpix
+
+EXAMPLES = 6 if config.DISABLE_JIT else 20
+NAMES = [step.name for step in NEAR_INFRARED.steps]
+REFERENCE_PIXEL = 1 << 31
+
+
+def references(rng, ny, nx, ngroups):
+    """Raw references of every type, each with some bad pixels."""
+
+    def image(mean, width, bad=0.02):
+        return np.where(rng.random((ny, nx)) < bad, np.nan, rng.normal(mean, width, (ny, nx)))
+
+    def flags(*some):
+        return np.where(rng.random((ny, nx)) < 0.05, rng.choice(some, (ny, nx)), 0).astype(np.uint32)
+
+    mask = flags(1, 1 << 10, 1 << 11)
+    for edge in (np.s_[:4], np.s_[-4:], np.s_[:, :4], np.s_[:, -4:]):
+        mask[edge] |= np.uint32(REFERENCE_PIXEL)
+    kernel = rng.normal(0, 0.01, (3, 5))
+    kernel[1, 2] = 1.03
+    coeffs = np.array([image(0, 3), image(1, 0.01), rng.normal(0, 1e-6, (ny, nx))])
+    inverse = np.array([image(0, 3), image(1, 0.01), rng.normal(0, 1e-6, (ny, nx))])
+    dark = np.cumsum(rng.normal(1, 2, (3, ny, nx)), axis=0)
+    assert ngroups > 0
+    return {
+        "mask": {"DQ": mask},
+        "saturation": {"SCI": image(5000, 1500), "DQ": flags(1, 1 << 21)},
+        "ipc": {"SCI": kernel},
+        "superbias": {"SCI": image(100, 20), "DQ": flags(1 << 22)},
+        "linearity": {"COEFFS": coeffs, "INV_COEFFS": inverse, "DQ": flags(1 << 20)},
+        "dark": {"SCI": dark, "DQ": flags(1 << 23)},
+        "gain": {"SCI": np.where(rng.random((ny, nx)) < 0.02, -1, image(1.8, 0.05))},
+        "readnoise": {"SCI": image(8, 1)},
+    }
+
+
+def scene(seed, shape):
+    """Counts with cosmic rays and saturation, whole numbers as from a converter."""
+    rng = np.random.default_rng(seed)
+    nints, ngroups, ny, nx = shape
+    rate = rng.choice([3, 60, 900], (1, 1, ny, nx), p=[0.6, 0.3, 0.1])
+    hits = np.where(rng.random(shape) < 0.03, rng.uniform(100, 3000, shape), 0)
+    counts = (
+        100 + rng.normal(0, 20, (nints, ngroups, 1, 1)) + np.cumsum(rng.poisson(rate, shape) + hits, axis=1)
+    )
+    data = np.round(np.clip(counts + rng.normal(0, 6, shape), 0, 65535)).astype(np.float32)
+    return data, references(rng, ny, nx, ngroups)
+
+
+PARAMS = {
+    "charge_migration": {"skip": False, "signal_threshold": 1500.0},
+    "jump": {"after_jump_flag_dn1": 500.0, "after_jump_flag_time1": 20.0},
+}
+
+
+def calibrate(through, data, refs, options, **facts):
+    steps = [(step, PARAMS.get(step.name, {})) for step in NEAR_INFRARED.steps]
+    return through(steps, data, refs, options=options, **facts)
+
+
+def same(a, b):
+    """To the bit, NaN included."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+# where the read-out lies: xstart, ystart by what it touches, for a detector of `width` pixels
+CORNERS = st.sampled_from(["none", "low", "high", "left", "right", "all"])
+
+
+def place(corner, ny, nx):
+    """Facts of a read-out, and the width of the detector that it is thought to lie on."""
+    if corner == "all":
+        return {"xstart": 1, "ystart": 1, "subarray": "FULL"}, max(ny, nx)
+    x, y = {"none": (5, 9), "low": (5, 1), "high": (5, 0), "left": (1, 9), "right": (0, 9)}[corner]
+    width = 300
+    return {"xstart": x or width - nx + 1, "ystart": y or width - ny + 1}, width
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 31),
+    frames=st.sampled_from([(1, 3), (2, 4), (1, 11), (3, 1), (2, 2)]),
+    size=st.sampled_from([(72, 12), (12, 80), (16, 16), (8, 8), (24, 140)]),
+    cuts=st.sets(st.integers(1, 13), max_size=5),
+    threads=st.integers(1, 3),
+    budget=st.sampled_from([1, 60_000, 400_000, 128 << 20]),
+    strip=st.sampled_from([7, 64]),
+    looked_at=st.sampled_from([1, 32 << 20]),
+    outputs=st.sampled_from([1, 4]),
+    fastaxis=st.sampled_from([-1, 2]),
+    nframes=st.sampled_from([1, 2]),
+    corner=CORNERS,
+)
+def test_fused_is_step_by_step(
+    through, seed, frames, size, cuts, threads, budget, strip, looked_at, outputs, fastaxis, nframes, corner
+):
+    data, refs = scene(seed, frames + size)
+    facts, width = place(corner, *size)
+    facts |= {"noutputs": outputs, "fastaxis": fastaxis, "slowaxis": 1 if fastaxis == 2 else 2}
+    facts |= {"nframes": nframes, "frame_divisor": 4, "gain_factor": 1.5}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refpix, "DETECTOR", width)
+        patch.setattr(runner, "STRIP_ROWS", max(data.shape))
+        every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
+        single = calibrate(through, data, refs, every, **facts)
+        patch.setattr(runner, "STRIP_ROWS", strip)
+        patch.setattr(runner, "SURVEY_BYTES", looked_at)
+        options = {"threads": threads, "cuts": cuts, "budget_bytes": budget}
+        fused = calibrate(through, data, refs, options, **facts)
+    for name in ("data", "gdq", "pdq"):
+        assert same(getattr(fused, name), getattr(single, name)), name
+    assert set(fused.products) == set(single.products)
+    for name, a in single.products.items():
+        assert same(fused.products[name], a), name
+    assert fused.shared == single.shared
+    assert fused.report.counters["jump.primary"] == single.report.counters["jump.primary"]
+
+
+def test_every_step_has_something_to_do(through):
+    data, refs = scene(3, (2, 6, 40, 24))
+    facts, width = place("all", 40, 24)
+    facts |= {"noutputs": 4, "nframes": 2, "frame_divisor": 4, "gain_factor": 1.5}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refpix, "DETECTOR", width)
+        results = {name: calibrate_without(through, data, refs, name, facts) for name in [None, *NAMES]}
+    complete = results[None]
+    for name in NAMES:
+        other = results[name]
+        differ = [not same(getattr(complete, a), getattr(other, a)) for a in ("data", "gdq", "pdq")] + [
+            not same(complete.products[k], other.products.get(k, data)) for k in complete.products
+        ]
+        assert any(differ), name
+
+
+def calibrate_without(through, data, refs, name, facts):
+    steps = [(step, PARAMS.get(step.name, {})) for step in NEAR_INFRARED.steps if step.name != name]
+    if name == "ramp_fit":
+        steps = [(step, params) for step, params in steps if step.name != "gain_scale"]
+    return through(steps, data, refs, **facts)
