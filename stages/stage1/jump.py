@@ -9,7 +9,8 @@ R being the read noise of a correlated double sample in electrons. With at least
 ``min_diffs_single_pass`` differences an integration, every |d - m| / sigma above the threshold is a jump. With fewer, the largest
 outlier of | |d| - m' | is taken out and the median m' (of |d|, the largest left out where there
 are four or more) taken anew, until none is above the threshold; where only three or two differences
-remain the thresholds are those of four and three groups. Then the four neighbours of a jump of moderate size are flagged, and the
+remain the thresholds are those of four and three groups. A long time series (``minimum_sigclip_groups``
+integrations) is sigma-clipped instead, each difference across all integrations. Then the four neighbours of a jump of moderate size are flagged, and the
 groups for some time after a large one.
 
 Source: Anderson & Gordon 2011, PASP 123, 1237; JWST pipeline documentation, jump step. That the
@@ -37,6 +38,10 @@ FEW = 24  # samples that are sorted; with more, medians are enclosed by counting
 SEARCH_REACH = 0.15
 SEARCH_STEPS = 10
 SEARCH_REST = 16
+
+# how outliers are told
+ITERATED, ONCE, CLIPPED_BY_GROUP, CLIPPED = 0, 1, 2, 3
+CLIPS = 5
 
 # bits of the plane that the search leaves for the spread
 PRIMARY = 1
@@ -305,7 +310,47 @@ def flag_iteratively(differences, variance, thresholds, work, marks):
 
 
 @kernel
-def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, large, large_on, plane, core):
+def flag_clipped(differences, first, stride, threshold, work, marks):
+    """Mark what sigma clipping leaves out of samples ``first``, ``first + stride`` ...: at most `CLIPS` times.
+
+    About the median, by the standard deviation; in float64.
+    """
+    n = 0
+    for k in range(first, differences.size, stride):
+        if not np.isnan(differences[k]):
+            work[n] = differences[k]
+            n += 1
+    if n == 0:
+        return 0
+    low, high = -np.inf, np.inf
+    for _ in range(CLIPS):
+        middle = median(work, n)
+        mean, square = 0.0, 0.0
+        for k in range(n):
+            mean += work[k]
+        mean /= n
+        for k in range(n):
+            square += (work[k] - mean) ** 2
+        reach = threshold * np.sqrt(square / n)
+        low, high = middle - reach, middle + reach
+        kept = 0
+        for k in range(n):
+            if low <= work[k] <= high:
+                work[kept] = work[k]
+                kept += 1
+        if kept == n:
+            break
+        n = kept
+    found = 0
+    for k in range(first, differences.size, stride):
+        if differences[k] < low or differences[k] > high:
+            marks[k] |= np.uint8(PRIMARY)
+            found += 1
+    return found
+
+
+@kernel
+def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, large, large_on, plane, core):
     """Mark jumps in rows of ramps.
 
     Most columns hold no outlier whatever their exact median is; only the others are looked at one by one.
@@ -318,8 +363,8 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
     y0, x0 : int
         Element [0, 0] of the rows in the references.
     nframes : int
-    single : bool
-        One pass instead of the iteration.
+    way : int
+        ITERATED, ONCE, CLIPPED_BY_GROUP or CLIPPED.
     thresholds : (3,) float32
     reach : (2,) float32
         Jumps between these (in sigma) spread to their neighbours.
@@ -340,6 +385,7 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
     samples = nints * steps
     differences = np.empty((samples, BLOCK), np.float32)
     before = np.empty(BLOCK, np.float32)
+    single = way == ONCE
     few = 4 <= samples <= FEW
     sorted_ = np.empty((samples if few else 0, BLOCK), np.float32)
     counting = np.empty((5, BLOCK), np.float32)
@@ -347,6 +393,7 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
     known = np.empty(BLOCK, np.bool_)
     one = np.empty(samples, np.float32)
     work = np.empty(samples, np.float32)
+    wide = np.empty(samples if way >= CLIPPED_BY_GROUP else 0)
     marks = np.empty(samples, np.uint8)
     count = 0
     plane[:] = 0
@@ -357,7 +404,7 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
             for b in range(width):
                 electrons = np.float32(noise[y0 + r, start + b] * gain[y0 + r, start + b])
                 noise2[b] = electrons * electrons / nframes
-            if large_on or samples < 4:
+            if large_on or samples < 4 or way >= CLIPPED_BY_GROUP:
                 known[:] = False
             elif few:
                 sort_out(differences, width, single, sorted_, low, high, smallest, largest, known)
@@ -371,7 +418,9 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
                 for k in range(samples):
                     one[k] = differences[k, b]
                 inside = core[0] <= r < core[1] and core[2] <= first + b < core[3]
-                found = mark_column(one, noise2[b], single, thresholds, reach, large, large_on, work, marks)
+                found = mark_column(
+                    one, noise2[b], way, steps, thresholds, reach, large, large_on, work, wide, marks
+                )
                 count += found if inside else 0
                 if found > 0 or large_on:
                     for k in range(samples):
@@ -381,18 +430,26 @@ def search(data, gdq, gain, noise, y0, x0, nframes, single, thresholds, reach, l
 
 
 @kernel
-def mark_column(differences, variance, single, thresholds, reach, large, large_on, work, marks):
+def mark_column(
+    differences, variance, way, steps, thresholds, reach, large, large_on, work, wide, marks
+):  # fmt: skip
     """Mark the jumps of one pixel; returns how many there are. ``marks`` is filled."""
     marks[:] = 0
     n = usable(differences, work)
     if n < 2:
         return 0
-    if single:
+    found = 0
+    if way == ITERATED:
+        found = flag_iteratively(differences, variance, thresholds, work, marks)
+    elif way == ONCE:
         middle = median(work, n)
         sigma = np.sqrt(np.abs(middle) + variance)
         found = flag_once(differences, middle, sigma, thresholds[0], marks) if sigma > 0 else 0
+    elif way == CLIPPED_BY_GROUP:
+        for g in range(steps):
+            found += flag_clipped(differences, g, steps, thresholds[0], wide, marks)
     else:
-        found = flag_iteratively(differences, variance, thresholds, work, marks)
+        found = flag_clipped(differences, 0, 1, thresholds[0], wide, marks)
     if found == 0 and not large_on:
         return 0
     middle = median(work, usable(differences, work))
@@ -519,14 +576,16 @@ def bind(context: Context) -> Bound:
     groups = [int(t // meta.group_time) for t in (p.after_jump_flag_time1, p.after_jump_flag_time2)]
     typical = context.references["gain"].info["median"]
     large = np.array([p.after_jump_flag_dn1 * typical, p.after_jump_flag_dn2 * typical], "f4")
-    single = meta.ngroups - 1 >= p.min_diffs_single_pass
+    way = ONCE if meta.ngroups - 1 >= p.min_diffs_single_pass else ITERATED
+    if meta.nints * (1 if p.only_use_ints else meta.ngroups) >= p.minimum_sigclip_groups:
+        way = CLIPPED_BY_GROUP if p.only_use_ints else CLIPPED
     context.shared.setdefault("header", {})["EXTNCRS"] = 0.0
 
     def find(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         flag_bad_gain(w.pdq[s], gain, lo, w.x0)
         found = search(
-            w.data[s], w.gdq[s], gain, noise, lo, w.x0, meta.nframes, single, thresholds, reach, large,
+            w.data[s], w.gdq[s], gain, noise, lo, w.x0, meta.nframes, way, thresholds, reach, large,
             max(groups) > 0, w.planes["jump"][s], w.core(lo, hi),
         )  # fmt: skip
         w.counters["jump.primary"] += found
