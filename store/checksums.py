@@ -62,15 +62,18 @@ class Checksums:
         """The checksum if it is remembered, else None."""
         name, state = self._key(path)
         with self._lock:
-            entry = self._known.get(name)
+            return self._remembered(name, state)
+
+    def _remembered(self, name: str, state: list[object]) -> str | None:
+        """With the lock held."""
+        entry = self._known.get(name)
         return str(entry[2]) if entry and len(entry) == 3 and entry[:2] == state else None
 
     def start(self, path: Path) -> Future[str]:
         """Compute in the background unless it is known or under way."""
-        known = self.known(path)
-        name, _ = self._key(path)
-        with self._lock:
-            if known is not None:
+        name, state = self._key(path)
+        with self._lock:  # once for both questions: between them the computation could end
+            if (known := self._remembered(name, state)) is not None:
                 done: Future[str] = Future()
                 done.set_result(known)
                 return done

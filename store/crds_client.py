@@ -241,7 +241,7 @@ class CrdsClient:
             remembered = self._remembered()
             if not remembered and not self._wanted.endswith(".pmap"):
                 raise
-            log.warning("%s; going on with what the cache holds", exc)
+            log.warning("crds_unreachable", extra={"reason": str(exc)})
             return remembered
         crds = self.start()
         if not crds.core.config.get_cache_readonly():

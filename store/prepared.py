@@ -239,11 +239,13 @@ class PreparedStore:
             shutil.rmtree(aside, ignore_errors=True)
             raise
         log.debug(
-            "prepared %s (%s): %.1f MB in %.2f s",
-            path.name,
-            base.name,
-            sum(sizes.values()) / 1e6,
-            time.perf_counter() - started,
+            "reference_prepared",
+            extra={
+                "reference": path.name,
+                "type": reftype,
+                "seconds": round(time.perf_counter() - started, 3),
+                "bytes": sum(sizes.values()),
+            },
         )
         facts = self._facts(entry) or {}
         found = self._load(entry, facts) if facts else None

@@ -121,7 +121,7 @@ class Crds:
         for key in rmap.get_required_parkeys():
             if key.upper() not in header:
                 header[key.upper()] = "UNDEFINED"
-                log.debug("%s matches on %s, which headers are not searched for", rmap.basename, key)
+                log.debug("reference_key_missing", extra={"mapping": rmap.basename, "keyword": key})
         return self._answer(reftype, rmap.get_best_ref(header))
 
     def _answer(self, reftype: str, answer: object) -> Best:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -189,13 +190,16 @@ class TestRun:
         assert "killed" in failed.failure.reason
         assert summary.exit_code == 1
 
-    def test_ctrl_c_leaves_what_is_left(self, workshop):
+    def test_ctrl_c_leaves_what_is_left(self, workshop, request):
+        # Under a shell's background job SIGINT is ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
         path = workshop.write(NAME)
         go_on = threading.Event()
 
         def interrupted(where):
             if where == "calibrate":
-                os.kill(os.getpid(), 2)
+                os.kill(os.getpid(), signal.SIGINT)
                 go_on.wait(30)
 
         workshop.hook = interrupted
