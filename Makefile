@@ -52,7 +52,7 @@ bench: $(READY) $(PEER_READY)  ## measure speed and memory beside the observator
 
 clean:  ## remove what make made
 	rm -rf $(VENV) $(PEER_VENV) .typing .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build
-	find $(ROOMS) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
 	@test -n "$(PYTHON)" || { \

@@ -77,11 +77,13 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
         return GUIDER
     if not (meta.group_time > 0 and meta.frame_time > 0):
         raise Unprocessable(
-            f"TGROUP is {meta.group_time} s and TFRAME {meta.frame_time} s: without the times of groups and frames there "
-            f"are no rates; fetch the file again"
+            f"TGROUP is {meta.group_time} s and TFRAME {meta.frame_time} s: without the times of groups and "
+            f"frames there are no rates; fetch the file again"
         )
     if meta.instrument == "MIRI":
-        raise Unprocessable(f"{meta.exp_type}: this version has no mid-infrared steps; leave MIRI exposures out")
+        raise Unprocessable(
+            f"{meta.exp_type}: this version has no mid-infrared steps; leave MIRI exposures out"
+        )
     if meta.is_irs2:
         raise Unprocessable(
             f"{meta.exp_type} in {meta.readpatt}: this version has no correction for interleaved reference "
@@ -91,5 +93,8 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
 
 
 def registry() -> dict[str, type]:
-    """Parameters class by step name, for checking configuration. A name in two pipelines means one class of names."""
+    """Parameters class by step name, for checking configuration.
+
+    Of a step that two pipelines have it is the class of the first, which knows all names.
+    """
     return {step.name: step.params for pipeline in reversed(PIPELINES) for step in pipeline.steps}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from upramp.stages.core.step import Bound, Station, Survey
 
@@ -51,7 +52,7 @@ def plan(steps: Sequence[BoundStep], cuts: Iterable[int] = ()) -> list[Pass]:
     """
     last = next((k for k, s in enumerate(steps) if s.bound.outputs), len(steps) - 1)
     edges = [0, *sorted({c for c in cuts if 0 < c <= last}), len(steps)]
-    return [Pass(tuple(steps[a:b])) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Pass(tuple(steps[a:b])) for a, b in pairwise(edges)]
 
 
 def margin(stations: Sequence[tuple[str, Station]]) -> int:

@@ -3,8 +3,8 @@
 The frame is cut into strips; a worker takes a strip, reads it batch by batch into its
 window and lets the rows roll through all stations. Strips overlap by the margin of the halos, so
 workers never wait for each other. Where a row of all integrations is too large for the budget
-(a time series of thousands of integrations) the columns are cut as well, with the same margin. So memory depends on
-the budget alone. Nothing here opens a file: rows come from a source and go to a sink.
+(a time series of thousands of integrations) the columns are cut as well, with the same margin. So
+memory depends on the budget alone. Nothing here opens a file: rows come from a source and go to a sink.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Sink(Protocol):
     """Where products go."""
 
     def emit(self, y0: int, x0: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Take finished rows; ``rate.*`` [rows, columns], ``rateints.*`` [rows, nints, columns]. Thread-safe."""
+        """Take finished rows: ``rate.*`` [rows, columns], ``rateints.*`` [rows, nints, columns].
+
+        Thread-safe.
+        """
 
 
 @dataclass
@@ -82,7 +85,8 @@ class RunReport:
     """What a run took and counted.
 
     ``wall`` and ``cpu``: seconds by step, summed over threads ("read" and "write" beside the steps);
-    ``counters``: events by "step.counter"; ``passes``: how often the ramps were passed over, surveys included.
+    ``counters``: events by "step.counter"; ``passes``: how often the ramps were passed over, surveys
+    included.
     """
 
     wall: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -198,7 +202,9 @@ def _survey(
     name = one.steps[position].name
     for first in range(0, meta.nints, step):
         last = min(first + step, meta.nints)
-        job = _Job(replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first)
+        job = _Job(
+            replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first
+        )
         survey.begin(first, last)
         _work(job, tiles, threads, budget, report, stop)
         clock = _Clock()

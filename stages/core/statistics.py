@@ -53,7 +53,10 @@ def select(values, n, k):
 
 @kernel
 def median(values, n):
-    """Median of the first ``n`` values (n > 0), which are reordered; of even ``n`` the mean of the middle two."""
+    """Median of the first ``n`` values (n > 0), which are reordered.
+
+    Of an even number it is the mean of the middle two.
+    """
     half = n >> 1
     if n <= SMALL:
         sort_small(values, n)

@@ -18,8 +18,9 @@ COUNTS = ("n_good", "n_saturated", "n_jump", "n_do_not_use")
 def add_rows(slopes, flags, counts, sums):
     """Add rows of slopes to the statistics of their integrations.
 
-    ``slopes`` (rows, nints, columns) float32, DN/s; ``flags`` uint32, same shape; ``counts`` (nints, 4) int64 in the
-    order of `COUNTS`; ``sums`` (nints, 2) float64: sum and sum of squares of the good pixels' slopes.
+    ``slopes`` (rows, nints, columns) float32, DN/s; ``flags`` uint32, same shape; ``counts`` (nints, 4)
+    int64 in the order of `COUNTS`; ``sums`` (nints, 2) float64: sum and sum of squares of the good pixels'
+    slopes.
     """
     rows, nints, columns = slopes.shape
     for r in range(rows):
@@ -63,7 +64,7 @@ class Tally:
             self.sums += sums
 
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping for each integration: counts of pixels, mean and scatter (DN/s) of the good ones' slopes."""
+        """For each integration counts of pixels, mean and scatter (DN/s) of the good ones' slopes."""
         found = []
         for counts, (total, squares) in zip(self.counts, self.sums, strict=True):
             good = int(counts[0])

@@ -6,12 +6,13 @@ their median m, all integrations together; the noise expected is
     sigma^2 = |m| + R^2 / NFRAMES
 
 R being the read noise of a correlated double sample in electrons. With at least
-``min_diffs_single_pass`` differences an integration, every |d - m| / sigma above the threshold is a jump. With fewer, the largest
-outlier of | |d| - m' | is taken out and the median m' (of |d|, the largest left out where there
-are four or more) taken anew, until none is above the threshold; where only three or two differences
-remain the thresholds are those of four and three groups. A long time series (``minimum_sigclip_groups``
-integrations) is sigma-clipped instead, each difference across all integrations. Then the four neighbours of a jump of moderate size are flagged, and the
-groups for some time after a large one.
+``min_diffs_single_pass`` differences an integration, every |d - m| / sigma above the threshold is a
+jump. With fewer, the largest outlier of | |d| - m' | is taken out and the median m' (of |d|, the largest
+left out where there are four or more) taken anew, until none is above the threshold; where only three or
+two differences remain the thresholds are those of four and three groups. A long time series
+(``minimum_sigclip_groups`` integrations) is sigma-clipped instead, each difference across all
+integrations. Then the four neighbours of a jump of moderate size are flagged, and the groups for some
+time after a large one.
 
 Source: Anderson & Gordon 2011, PASP 123, 1237; JWST pipeline documentation, jump step. That the
 iteration works on absolute differences and the neighbours' rule on |d - m| was measured.
@@ -92,7 +93,11 @@ class Params:
     only_use_ints: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("rejection_threshold", "three_group_rejection_threshold", "four_group_rejection_threshold"):
+        for name in (
+            "rejection_threshold",
+            "three_group_rejection_threshold",
+            "four_group_rejection_threshold",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
 
@@ -132,8 +137,8 @@ def gather(data, gdq, gain, first, differences, before):
 def sort_out(differences, width, single, sorted_, low, high, smallest, largest, known):
     """Each column's median exactly, by sorting all columns side by side; for few samples.
 
-    Of signed differences if ``single``, else the clipped median of absolute ones. ``known`` is False where a sample is
-    missing or the largest is not alone; there nothing else holds.
+    Of signed differences if ``single``, else the clipped median of absolute ones. ``known`` is False where
+    a sample is missing or the largest is not alone; there nothing else holds.
     """
     n = differences.shape[0]
     for b in range(width):
@@ -219,7 +224,9 @@ def bracket(differences, width, single, noise2, threshold, work, low, high, smal
                 pivot[b] = max(p - reach * sigma, (low[b] + high[b]) / 2)
             else:  # between the middle two: each side again
                 pivot[b] = p + (high[b] - p) / 2 if step & 1 else p - (p - low[b]) / 2
-            undecided += known[b] and not is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], threshold)
+            undecided += known[b] and not is_clean(
+                low[b], high[b], smallest[b], largest[b], noise2[b], threshold
+            )
         if undecided <= width // SEARCH_REST:
             break
 
@@ -311,9 +318,9 @@ def flag_iteratively(differences, variance, thresholds, work, marks):
 
 @kernel
 def flag_clipped(differences, first, stride, threshold, work, marks):
-    """Mark what sigma clipping leaves out of samples ``first``, ``first + stride`` ...: at most `CLIPS` times.
+    """Mark what sigma clipping leaves out of samples ``first``, ``first + stride`` ...
 
-    About the median, by the standard deviation; in float64.
+    At most `CLIPS` times, about the median, by the standard deviation; in float64.
     """
     n = 0
     for k in range(first, differences.size, stride):
@@ -410,7 +417,17 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
                 sort_out(differences, width, single, sorted_, low, high, smallest, largest, known)
             else:
                 bracket(
-                    differences, width, single, noise2, thresholds[0], counting, low, high, smallest, largest, known
+                    differences,
+                    width,
+                    single,
+                    noise2,
+                    thresholds[0],
+                    counting,
+                    low,
+                    high,
+                    smallest,
+                    largest,
+                    known,
                 )
             for b in range(width):
                 if known[b] and is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], thresholds[0]):
@@ -470,8 +487,8 @@ def spread(gdq, plane, at, neighbours, groups1, groups2):
     """Flag jumps, their neighbours and the groups after them.
 
     ``gdq`` (rows, nints, ngroups, columns); ``plane`` the marks of these rows and, where they exist, one
-    row more on either side, row ``at`` being the first of ``gdq``. ``groups1``, ``groups2``: how many groups after
-    a large jump are flagged.
+    row more on either side, row ``at`` being the first of ``gdq``. ``groups1``, ``groups2``: how many
+    groups after a large jump are flagged.
     """
     rows, nints, ngroups, columns = gdq.shape
     nothing = np.zeros(columns, np.uint8)
@@ -562,7 +579,11 @@ def unsupported(params: Params) -> list[str]:
         "expand_large_events": "snowballs are not expanded",
         "find_showers": "showers are not searched for",
     }
-    return [f"{name} = true is not in this version: {what}" for name, what in asked.items() if getattr(params, name)]
+    return [
+        f"{name} = true is not in this version: {what}"
+        for name, what in asked.items()
+        if getattr(params, name)
+    ]
 
 
 def bind(context: Context) -> Bound:

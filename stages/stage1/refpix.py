@@ -3,7 +3,8 @@
 Four outputs (full frame, and subarrays that span the detector): in the detector's own frame
 each amplifier reads a stripe of columns. For every group the clipped means of the top and the bottom
 reference rows, by amplifier and by column parity, are averaged and subtracted; then the running
-medians of the left and right reference columns, averaged and multiplied by ``side_gain``, are subtracted row by row.
+medians of the left and right reference columns, averaged and multiplied by ``side_gain``, are
+subtracted row by row.
 One output: the clipped means of all flagged reference pixels, by column parity.
 
 Means are clipped at 3 sigma until nothing more is rejected. Running medians reflect at the
@@ -52,7 +53,9 @@ class Params:
         if self.refpix_algorithm not in ("median", "sirs"):
             raise ValueError(f"refpix_algorithm must be 'median' or 'sirs', not {self.refpix_algorithm!r}")
         if self.side_smoothing_length < 1 or self.side_smoothing_length % 2 == 0:
-            raise ValueError(f"side_smoothing_length must be odd and positive, not {self.side_smoothing_length}")
+            raise ValueError(
+                f"side_smoothing_length must be odd and positive, not {self.side_smoothing_length}"
+            )
 
 
 DOUBT = 1e-4  # of sigma: a value as near as that to a clipping limit may fall on either side of it
@@ -127,10 +130,11 @@ def stripe_means(strip, good, stripe, parities, means):
 
 @kernel
 def running_median(side, good, offsets, length, reflect_low, reflect_high, out):
-    """Median over ``length`` rows of a strip of side columns, after subtracting ``offsets`` by frame and column.
+    """Median over ``length`` rows of a strip of side columns, without their ``offsets``.
 
-    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4). Rows beyond an end are mirrored (the end row itself
-    not repeated) where ``reflect_*`` says so, else left out. Rows without any good pixel give NaN.
+    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4). Rows beyond an end are mirrored (the end
+    row itself not repeated) where ``reflect_*`` says so, else left out. Rows without any good pixel give
+    NaN.
     """
     frames, rows, columns = side.shape
     half = length // 2
@@ -323,7 +327,10 @@ class ReferencePixels:
             t.values = t.values[:0]
 
     def _levels(self, strip: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """Means of a strip of reference rows (frames, 4, columns) by frame, amplifier, parity; NaN without any."""
+        """Means of a strip of reference rows (frames, 4, columns) by frame, amplifier, parity.
+
+        NaN where there are none.
+        """
         means = np.full((len(strip), *self.stripes.shape[2:]), np.nan)
         if not strip.size:
             return means
@@ -336,7 +343,7 @@ class ReferencePixels:
         return means
 
     def _drift(self, strip: np.ndarray, good: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        """Running medians of a strip of side columns (frames, rows, 4), its amplifier's ``levels`` taken off."""
+        """Running medians of a strip of side columns (frames, rows, 4) without its amplifier's ``levels``."""
         out = np.full((len(levels), self.across), np.nan)
         if strip.size:
             offsets = np.ascontiguousarray(levels[:, np.arange(BORDER) & 1])
@@ -363,7 +370,7 @@ class ReferencePixels:
         return np.ascontiguousarray(a.swapaxes(-1, -2) if self.transposed else a)
 
     def _valid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Valid reference pixels of all tiles (frames, pixels), as the detector reads them, and their parity."""
+        """Valid reference pixels of all tiles (frames, pixels), in the order of reading, and their parity."""
         values, rows, columns = [], [], []
         for t in self._tiles:
             y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
