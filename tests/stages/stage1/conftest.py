@@ -190,8 +190,8 @@ def keep(store: runner.RampStore, w: Window, lo: int, hi: int) -> None:
 def through() -> Callable[..., Through]:
     """A function that sends ramps (nints, ngroups, ny, nx) through steps with the runner itself.
 
-    ``steps``: (step, parameters) in order; those that are not applicable are left out. ``references`` by type,
-    each a mapping of extension to array or a `Reference`. ``options`` go to the runner.
+    ``steps``: (step, parameters) in order; those that are not applicable are left out. ``references`` by
+    type, each a mapping of extension to array or a `Reference`. ``options`` go to the runner.
     """
 
     def run(
