@@ -274,7 +274,7 @@ def naive_pixel(ramps, gdq, pdq, gain, noise, suppress, nframes, group_time, fra
             fits.append((0.0 if runs else np.nan, [], 0, 0, group_time))
     rate = max(total_rate / nints, 0.0) if not np.isnan(total_rate) else 0.0
     rows, weight_r, kept_r, weight_p, weighted, dqs = [], 0.0, 0.0, 0.0, 0.0, []
-    for q, (sci, weights, cubes, steps, time) in zip(gdq, fits, strict=True):
+    for q, (sci, _, cubes, steps, time) in zip(gdq, fits, strict=True):
         seen = int(np.bitwise_or.reduce(q)) & (SATURATED | JUMP)
         usable = not pdq & DNU and (cubes > 0 or not np.isnan(sci))
         dqs.append(pdq | seen | (0 if usable else DNU))
