@@ -1,8 +1,8 @@
 """ramp_fit: count rates from the good stretches of each ramp, by optimally weighted least squares.
 
 A segment is a run of groups without DO_NOT_USE or SATURATED; a jump opens a new one. Segment s of n
-groups y_0 ... y_{n-1} gets the slope of the weighted fit with weights |(i - c) / c|^P, c = (n - 1) / 2, where P
-grows with the signal-to-noise ratio of y_{n-1} - y_0 (Fixsen et al.). Its variances are
+groups y_0 ... y_{n-1} gets the slope of the weighted fit with weights |(i - c) / c|^P, c = (n - 1) / 2,
+where P grows with the signal-to-noise ratio of y_{n-1} - y_0 (Fixsen et al.). Its variances are
 
     var_R = 12 R^2 / ((n^3 - n) t^2)           R: read noise of one frame-averaged group, DN
     var_P = max(m, 0) / (t g (n - 1))          m: typical rate, DN/s;  g: gain;  t: group time
@@ -21,20 +21,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upramp.stages.core.dq import CHARGELOSS, DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
+from upramp.stages.core.dq import DO_NOT_USE
 from upramp.stages.core.kernel import kernel
-from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.statistics import median
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 from upramp.stages.stage1 import jump
+from upramp.stages.stage1.ramp_segments import (
+    EXPONENTS,
+    LIMITS,
+    combined_variance,
+    cubes_with_chargeloss,
+    fit_ramp,
+    only_clean,
+    ramp_flags,
+    slope_coefficients,
+    typical_rate,
+)
 
-UNUSABLE = SATURATED | DO_NOT_USE
-BROKEN = UNUSABLE | JUMP_DET
 BLOCK = 64  # columns fitted side by side
-
-# (signal-to-noise ratio below which, exponent of the weights)
-EXPONENTS = ((5.0, 0.0), (10.0, 0.4), (20.0, 1.0), (50.0, 3.0), (100.0, 6.0), (np.inf, 10.0))
-LIMITS = np.array([limit**2 for limit, _ in EXPONENTS])
 FEW = 24  # differences that are sorted side by side; with more, each ramp's median is selected
 
 ARRAYS = ("sci", "err", "dq", "var_poisson", "var_rnoise")
@@ -59,209 +62,25 @@ class Params:
             raise ValueError(f"algorithm must be 'OLS_C' or 'LIKELY', not {self.algorithm!r}")
 
 
-def slope_coefficients(ngroups: int) -> np.ndarray:
-    """Coefficients that turn the groups of a segment into its slope per group.
-
-    Returns
-    -------
-    ndarray, float64, shape (exponents, ngroups + 1, ngroups)
-        ``[p, n, :n]`` for a segment of ``n`` groups; the weighted least-squares slope is a fixed linear
-        combination of the samples once the weights are chosen.
-    """
-    table = np.zeros((len(EXPONENTS), ngroups + 1, ngroups))
-    for p, (_, exponent) in enumerate(EXPONENTS):
-        for n in range(2, ngroups + 1):
-            i = np.arange(n)
-            centre = (n - 1) / 2
-            w = np.abs((i - centre) / centre) ** exponent
-            off = i - np.sum(w * i) / np.sum(w)
-            table[p, n, :n] = w * off / np.sum(w * off**2)
-    return table
-
-
 @kernel
-def segment_slope(data, c, start, n, electrons, noise2, table):
-    """Slope per group of one segment: groups start to start + n of column ``c``.
-
-    ``data`` (ngroups, columns) DN; ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
-    """
-    if n == 2:
-        return np.float64(data[start + 1, c]) - np.float64(data[start, c])
-    signal = (np.float64(data[start + n - 1, c]) - np.float64(data[start, c])) * electrons
-    snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
-    p = 0
-    while snr2 >= LIMITS[p]:
-        p += 1
-    weights = table[p, n]
-    base = np.float64(data[start, c])
-    slope = 0.0
-    for k in range(1, n):
-        slope += weights[k] * (np.float64(data[start + k, c]) - base)
-    return slope
-
-
-@kernel
-def next_segment(gdq, c, start):
-    """First group and length of the next segment from group ``start``; length 0 at the end."""
-    ngroups = gdq.shape[0]
-    k = start
-    while k < ngroups and gdq[k, c] & UNUSABLE:
-        k += 1
-    end = k
-    while end < ngroups and not gdq[end, c] & UNUSABLE and (end == k or not gdq[end, c] & JUMP_DET):
-        end += 1
-    return k, end - k
-
-
-@kernel
-def first_clean(gdq, c):
-    """The first group without any of the flags that break a ramp; -1 if there is none."""
-    for k in range(gdq.shape[0]):
-        if not gdq[k, c] & BROKEN:
-            return k
-    return -1
-
-
-@kernel
-def only_clean(gdq, c):
-    """The group that alone is free of all flags that break a ramp; -1 if there are more or none."""
-    only = -1
-    for k in range(gdq.shape[0]):
-        if not gdq[k, c] & BROKEN:
-            if only >= 0:
-                return -1
-            only = k
-    return only
-
-
-@kernel
-def typical_rate(data, gdq, c, differences):
-    """Median of the good first differences of one ramp, DN per group.
-
-    Without any, the first group's value if that is clean, else 0. With one group an integration, its value;
-    NaN if it is saturated, which leaves the exposure without a typical rate.
-    """
-    if gdq.shape[0] == 1:
-        return np.nan if gdq[0, c] & SATURATED else np.float64(data[0, c])
-    n = 0
-    for k in range(1, gdq.shape[0]):
-        if not gdq[k, c] & BROKEN and not gdq[k - 1, c] & UNUSABLE:
-            differences[n] = data[k, c] - data[k - 1, c]
-            n += 1
-    if n:
-        return np.float64(median(differences, n))
-    return 0.0 if gdq[0, c] & BROKEN else np.float64(data[0, c])
-
-
-@kernel
-def fit_ramp(data, gdq, c, electrons, noise2, table):
-    """Fit one ramp.
-
-    Returns
-    -------
-    slope : float
-        Per group; NaN if there is nothing to fit.
-    cubes, steps : int
-        Sums of n^3 - n and n - 1 over the segments used: their weights against read and Poisson noise.
-    segments : int
-        How many segments were used.
-    """
-    total, cubes, steps, segments, singles = 0.0, 0, 0, 0, 0
-    start, n = next_segment(gdq, c, 0)
-    while n:
-        if n > 1:
-            weight = n * n * n - n
-            total += weight * segment_slope(data, c, start, n, electrons, noise2, table)
-            cubes += weight
-            steps += n - 1
-            segments += 1
-        else:
-            singles += 1
-        start, n = next_segment(gdq, c, start + n)
-    if segments:
-        return total / cubes, cubes, steps, segments
-    if singles == 0:
-        return np.nan, 0, 0, 0
-    first = first_clean(gdq, c)
-    if first < 0:
-        return 0.0, 0, 0, 0  # nothing but jumps: no rate, yet not unusable
-    return np.float64(data[first, c]), 6, 1, 1  # one group weighs as much as two
-
-
-@kernel
-def combined_variance(gdq, c, per_cube, per_step, steps, cubes, segments):
-    """Variance of an integration's slope: segments combined by their total variance.
-
-    ``per_cube``, ``per_step``: read and Poisson variance of a segment for weight 1.
-    """
-    if segments == 1:
-        return per_cube / cubes + per_step / steps
-    inverse = 0.0
-    start, n = next_segment(gdq, c, 0)
-    while n:
-        if n > 1:
-            inverse += 1.0 / (per_cube / (n * n * n - n) + per_step / (n - 1))
-        start, n = next_segment(gdq, c, start + n)
-    return 1.0 / inverse
-
-
-@kernel
-def cubes_with_chargeloss(gdq, c):
-    """Read-noise weight as if groups given up for charge migration had been kept; -1 if there are none."""
-    any_lost = False
-    for k in range(gdq.shape[0]):
-        if gdq[k, c] & CHARGELOSS:
-            any_lost = True
-    if not any_lost:
-        return -1
-    ngroups = gdq.shape[0]
-    cubes, singles = 0, 0
-    start = 0
-    while start < ngroups:
-        n = 0
-        while start + n < ngroups:
-            flags = gdq[start + n, c]
-            bad = flags & UNUSABLE if not flags & CHARGELOSS else flags & SATURATED
-            if bad or (n > 0 and flags & JUMP_DET):
-                break
-            n += 1
-        if n > 1:
-            cubes += n * n * n - n
-        elif n == 1 and not gdq[start, c] & JUMP_DET:
-            singles += 1
-        start += max(n, 1)
-    return cubes if cubes else (6 if singles else 0)
-
-
-@kernel
-def ramp_flags(gdq, c, usable):
-    """Flags of an integration: SATURATED and JUMP_DET if any group has them, DO_NOT_USE if none is usable."""
-    flags = 0
-    for k in range(gdq.shape[0]):
-        flags |= gdq[k, c]
-    flags &= SATURATED | JUMP_DET
-    return flags if usable else flags | DO_NOT_USE
-
-
-@kernel
-def clean_slopes(ramps, gain, noise2, table, work, slopes):
+def clean_slopes(ramps, span, gain, noise2, table, work, slopes):
     """Slopes per group of whole ramps without flags, side by side.
 
-    ``ramps`` (ngroups, columns) float32; ``gain`` (columns); ``noise2`` (columns) float64, e^2; ``work``
-    (exponents, BLOCK) float64. The weights are symmetric, so only differences of mirrored groups count.
+    ``ramps`` (ngroups, columns) float32, of which the columns ``span``; ``gain`` and ``noise2`` (e^2) of
+    these; ``work`` (exponents, BLOCK) float64. The weights are symmetric, so only differences of mirrored groups count.
     """
-    ngroups, width = ramps.shape
+    ngroups, width = ramps.shape[0], gain.size
     for p in range(work.shape[0]):
         for b in range(width):
             work[p, b] = 0
     for k in range(ngroups // 2):
-        early, late = ramps[k], ramps[ngroups - 1 - k]
+        early, late = ramps[k, span], ramps[ngroups - 1 - k, span]
         for p in range(work.shape[0]):
             weight = table[p, ngroups, ngroups - 1 - k]
             line = work[p]
             for b in range(width):
                 line[b] += weight * (np.float64(late[b]) - np.float64(early[b]))
-    first, last = ramps[0], ramps[ngroups - 1]
+    first, last = ramps[0, span], ramps[ngroups - 1, span]
     for b in range(width):
         signal = (np.float64(last[b]) - np.float64(first[b])) * gain[b]
         signal = signal if signal > 0 else 0.0
@@ -273,12 +92,16 @@ def clean_slopes(ramps, gain, noise2, table, work, slopes):
 
 
 @kernel
-def clean_medians(ramps, differences, medians):
-    """Medians of the first differences of whole ramps, side by side; ``differences`` (ngroups - 1, BLOCK) float32."""
-    ngroups, width = ramps.shape
+def clean_medians(ramps, span, width, differences, medians):
+    """Medians of the first differences of whole ramps, side by side.
+
+    ``ramps`` (ngroups, columns) float32, of which the columns ``span``; ``differences`` (ngroups - 1,
+    BLOCK) float32.
+    """
+    ngroups = ramps.shape[0]
     n = ngroups - 1
     for k in range(n):
-        early, late, line = ramps[k], ramps[k + 1], differences[k]
+        early, late, line = ramps[k, span], ramps[k + 1, span], differences[k]
         for b in range(width):
             line[b] = late[b] - early[b]
     half = (n - 1) // 2
@@ -308,8 +131,10 @@ def fit_rows(
     ----------
     data, gdq : (rows, nints, ngroups, columns)
     pdq : (rows, columns) uint32
-    gain, noise, dark : (ny, nx) float32
-        e/DN; read noise of a double sample, DN; average dark current, e/s (or (1, 1), one for all).
+    gain, noise : (ny, nx) float32
+        e/DN; read noise of a double sample, DN.
+    dark : float
+        Average dark current, e/s.
     y0, x0 : int
         Element [0, 0] of the rows in the references.
     group_time, first_time : float
@@ -339,7 +164,8 @@ def fit_rows(
     rates, inverse_r, kept_r, inverse_p, weighted = np.empty((5, BLOCK))
     medians, clean_err, clean_p, clean_r = np.empty((4, BLOCK), np.float32)
     everything, common = np.empty((2, BLOCK), np.uint32)
-    whole_cubes, whole_steps = ngroups**3 - ngroups, ngroups - 1
+    per_read = 1.0 / (group_time**2 * max(ngroups**3 - ngroups, 1))
+    per_step = 1.0 / (group_time * max(ngroups - 1, 1))
     for r in range(rows):
         for first in range(0, columns, BLOCK):
             width = min(BLOCK, columns - first)
@@ -360,14 +186,13 @@ def fit_rows(
                     for b in range(width):
                         spoiled[b] |= line[b] != 0
                 if ngroups > 1:
-                    ramps = data[r, i, :, span]
-                    clean_slopes(ramps, g_line, noise2, table, sums, slopes)
+                    clean_slopes(data[r, i], span, g_line, noise2, table, sums, slopes)
                     if few:
-                        clean_medians(ramps, sorted_, medians)
+                        clean_medians(data[r, i], span, width, sorted_, medians)
                     else:
                         for b in range(width):
                             if not spoiled[b]:
-                                medians[b] = typical_rate(ramps, gdq[r, i, :, span], b, one)
+                                medians[b] = typical_rate(data[r, i], gdq[r, i], first + b, one)
                     target = sci[r, i, span]
                     for b in range(width):
                         rates[b] += 0.0 if spoiled[b] else medians[b] / group_time
@@ -390,17 +215,19 @@ def fit_rows(
                         if noise2[b] > 0 or segments[i, b] == 0:
                             sci[r, i, c] = slope / time
             for b in range(width):
-                d_y = min(y0 + r, dark.shape[0] - 1)
-                d_x = min(x0 + first + b, dark.shape[1] - 1)
                 rate = rates[b] / nints
-                rate = (rate if rate > 0 else 0.0) + np.float64(dark[d_y, d_x])
+                rate = (rate if rate > 0 else 0.0) + dark
                 noise_p[b] = rate / g_line[b]
-                read = noise_r[b] / group_time**2 / whole_cubes
-                poisson = noise_p[b] / group_time / whole_steps
-                clean_p[b], clean_r[b], clean_err[b] = poisson, read, np.sqrt(read + poisson)
+                read = noise_r[b] * per_read
+                poisson = noise_p[b] * per_step
+                clean_p[b] = poisson
+                clean_r[b] = read
+                clean_err[b] = np.sqrt(read + poisson)
                 weight[b] = 1.0 / read
+            for b in range(width):
                 inverse_r[b] = kept_r[b] = inverse_p[b] = weighted[b] = 0
-                everything[b], common[b] = 0, DO_NOT_USE
+                everything[b] = 0
+                common[b] = DO_NOT_USE
             for i in range(nints):
                 flags, spoiled = gdq[r, i], dirty[i]
                 t_sci, t_err, t_dq = sci[r, i, span], err[r, i, span], dq[r, i, span]
@@ -448,22 +275,20 @@ def fit_rows(
                     inverse_r[b] += cubes[i, b] / read
                     kept_r[b] += kept / read
                     # in units of a whole ramp's, so that no rate at all stays finite
-                    inverse_p[b] += steps[i, b] * group_time / (time * max(whole_steps, 1))
+                    inverse_p[b] += steps[i, b] * time * per_step
                     weighted[b] += cubes[i, b] / read * np.float64(t_sci[b])
+            t_sci1, t_err1, t_dq1 = sci1[r, span], err1[r, span], dq1[r, span]
+            t_p1, t_r1 = var_p1[r, span], var_r1[r, span]
             for b in range(width):
-                c = first + b
-                dq1[r, c] = (everything[b] & ~np.uint32(DO_NOT_USE)) | common[b]
+                t_dq1[b] = (everything[b] & ~np.uint32(DO_NOT_USE)) | common[b]
+            for b in range(width):
                 read = 1.0 / inverse_r[b] if inverse_r[b] != 0 else 0.0
-                poisson = 0.0
-                if inverse_p[b] > 0:
-                    poisson = noise_p[b] / (group_time * max(whole_steps, 1) * inverse_p[b])
-                var_r1[r, c] = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
-                var_p1[r, c] = poisson
-                err1[r, c] = np.sqrt(read + poisson)
-                if inverse_r[b] != 0:
-                    sci1[r, c] = weighted[b] / inverse_r[b]
-                else:
-                    sci1[r, c] = np.nan if dq1[r, c] & DO_NOT_USE else 0.0
+                poisson = noise_p[b] * per_step / inverse_p[b] if inverse_p[b] > 0 else 0.0
+                nothing = np.nan if common[b] & DO_NOT_USE else 0.0
+                t_r1[b] = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
+                t_p1[b] = poisson
+                t_err1[b] = np.sqrt(read + poisson)
+                t_sci1[b] = weighted[b] / inverse_r[b] if inverse_r[b] != 0 else nothing
 
 
 @kernel
@@ -494,8 +319,7 @@ def bind(context: Context) -> Bound:
     meta, p = context.meta, context.params
     gain, noise = context.references["gain"], context.references["readnoise"]["noise"]
     table = slope_coefficients(meta.ngroups)
-    average = context.shared.get("average_dark_current", 0.0)
-    dark = np.atleast_2d(np.asarray(average, "f4"))
+    dark = float(context.shared.get("average_dark_current", 0.0))
     factor = gain.info.get("factor")
     if factor is not None:
         context.shared["gain_factor"] = factor
