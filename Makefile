@@ -48,7 +48,7 @@ fault: $(READY)  ## kill the service at random points and see that nothing is lo
 	$(BIN)/python -m pytest -m fault tests $(ARGS)
 
 bench: $(READY) $(PEER_READY)  ## measure speed and memory beside the observatory's package
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python benchmarks/stage1.py --peer $(PEER_VENV)/bin/python $(ARGS)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) $(PEER_VENV) .typing .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build
