@@ -164,10 +164,9 @@ def flag_bad_gain(pdq, gain, y0, x0):
 
 
 def prepare_gain(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
-    """Cut the gain (e/DN) to the exposure; what is not positive becomes NaN."""
+    """Cut the gain (e/DN) to the exposure."""
     image = raw.array("SCI")
     gain = native(image[window(raw, meta, image.shape)], np.float32)
-    gain[~(gain > 0)] = np.nan
     factor = raw.header.get("GAINFACT")
     typical = float(np.nanmedian(gain)) if np.isfinite(gain).any() else 1.0
     return Prepared({"gain": gain}, {"median": typical, "factor": None if factor is None else float(factor)})

@@ -215,7 +215,7 @@ def flag_once(differences, middle, sigma, threshold, marks):
 
 @kernel
 def flag_iteratively(differences, variance, thresholds, work, marks):
-    """Mark the largest outlier among absolute differences, leave it out, and again.
+    """Mark the largest outlier among absolute differences (all as far off), leave it out, and again.
 
     ``thresholds`` for four and more, three, and two differences.
     """
@@ -239,12 +239,14 @@ def flag_iteratively(differences, variance, thresholds, work, marks):
         sigma = np.sqrt(np.abs(middle) + variance)
         above = np.abs(differences[highest]) - middle
         below = middle - np.abs(differences[lowest])
-        worst, off = (highest, above) if above >= below else (lowest, below)
+        off = max(above, below)
         threshold = thresholds[0] if n >= 4 else (thresholds[1] if n == 3 else thresholds[2])
         if not (sigma > 0 and off > threshold * sigma):
             return found
-        marks[worst] |= np.uint8(PRIMARY)
-        found += 1
+        for k in range(differences.size):
+            if not marks[k] & PRIMARY and np.abs(np.abs(differences[k]) - middle) == off:
+                marks[k] |= np.uint8(PRIMARY)
+                found += 1
 
 
 @kernel

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.dq import DO_NOT_USE, SATURATED
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 from upramp.stages.stage1 import jump
@@ -67,7 +67,8 @@ def clean_slopes(ramps, span, gain, noise2, table, work, slopes):
     """Slopes per group of whole ramps without flags, side by side.
 
     ``ramps`` (ngroups, columns) float32, of which the columns ``span``; ``gain`` and ``noise2`` (e^2) of
-    these; ``work`` (exponents, BLOCK) float64. The weights are symmetric, so only differences of mirrored groups count.
+    these; ``work`` (exponents, BLOCK) float64. The weights are symmetric, so only differences of mirrored
+    groups count.
     """
     ngroups, width = ramps.shape[0], gain.size
     for p in range(work.shape[0]):
@@ -204,7 +205,8 @@ def fit_rows(
                         segments[i, b] = 0
                         sci[r, i, c] = np.nan
                         lone = only_clean(flags, c)
-                        if pixels[b] & DO_NOT_USE or (suppress and lone >= 0 and ngroups > 1):
+                        given_up = suppress and lone >= 0 and ngroups > 1
+                        if pixels[b] & DO_NOT_USE or (flags[0, c] & SATURATED and ngroups > 1) or given_up:
                             continue
                         time = first_time if lone == 0 else group_time
                         rates[b] += typical_rate(ramp, flags, c, one) / time

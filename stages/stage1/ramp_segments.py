@@ -95,7 +95,7 @@ def only_clean(gdq, c):
 def typical_rate(data, gdq, c, differences):
     """Median of the good first differences of one ramp, DN per group.
 
-    Without any, the first group's value if that is clean, else 0. With one group an integration, its value;
+    Without any, the first group's value if that is usable, else 0. With one group an integration, its value;
     NaN if it is saturated, which leaves the exposure without a typical rate.
     """
     if gdq.shape[0] == 1:
@@ -107,7 +107,7 @@ def typical_rate(data, gdq, c, differences):
             n += 1
     if n:
         return np.float64(median(differences, n))
-    return 0.0 if gdq[0, c] & BROKEN else np.float64(data[0, c])
+    return 0.0 if gdq[0, c] & UNUSABLE else np.float64(data[0, c])
 
 
 @kernel
@@ -178,7 +178,8 @@ def cubes_with_chargeloss(gdq, c):
         n = 0
         while start + n < ngroups:
             flags = gdq[start + n, c]
-            bad = flags & UNUSABLE if not flags & CHARGELOSS else flags & SATURATED
+            lost = flags & ~JUMP_DET == CHARGELOSS | DO_NOT_USE
+            bad = flags & UNUSABLE and not lost
             if bad or (n > 0 and flags & JUMP_DET):
                 break
             n += 1
