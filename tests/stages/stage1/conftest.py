@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -228,3 +230,41 @@ def through() -> Callable[..., Through]:
         )
 
     return run
+
+
+@dataclass(frozen=True)
+class PeerCase:
+    """What the observatory's package was given and what it answered (see make_peer_truth.py)."""
+
+    params: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    references: Mapping[str, Mapping[str, np.ndarray]]
+    given: Mapping[str, np.ndarray]  # data, gdq, pdq
+    answer: Mapping[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def peer_cases() -> Callable[[str], list[PeerCase]]:
+    """A function that gives the recorded cases of a step."""
+    with np.load(Path(__file__).with_name("peer_truth.npz")) as file:
+        arrays = dict(file)
+
+    def cases(step: str) -> list[PeerCase]:
+        found = []
+        for k, case in enumerate(json.loads(str(arrays["index"]))):
+            if case["step"] != step:
+                continue
+            own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.split(".")[0] == str(k)}
+            references: dict[str, dict[str, np.ndarray]] = {}
+            for name, a in own.items():
+                if name.startswith("ref."):
+                    _, reftype, extname = name.split(".")
+                    references.setdefault(reftype, {})[extname] = a
+            parts = [
+                {name.split(".", 1)[1]: a for name, a in own.items() if name.startswith(kind)}
+                for kind in ("in.", "out.")
+            ]
+            found.append(PeerCase(case["params"], case["facts"], references, *parts))
+        return found
+
+    return cases

@@ -12,7 +12,7 @@ from upramp.stages.core import runner
 from upramp.stages.pipelines import NEAR_INFRARED
 from upramp.stages.stage1 import refpix
 
-EXAMPLES = 6 if config.DISABLE_JIT else 20
+EXAMPLES = 10 if config.DISABLE_JIT else 80
 NAMES = [step.name for step in NEAR_INFRARED.steps]
 REFERENCE_PIXEL = 1 << 31
 

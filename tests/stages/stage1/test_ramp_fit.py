@@ -129,6 +129,15 @@ def test_one_good_group(through):
     assert each["sci"] == [near(30)]  # not the first group: the group time
 
 
+@pytest.mark.parametrize(("nframes", "rate"), [(1, 50), (4, 20)])
+def test_time_of_the_first_group_is_that_of_its_mean_frame(through, nframes, rate):
+    """As the observatory's pipeline answered: frames every 2 s, groups every 10 s."""
+    facts = {"nframes": nframes, "frame_time": 2.0, "group_time": 10.0}
+    assert fit(through, [[100]], **facts)[1]["sci"] == near(rate)
+    kept = fit(through, [[100, 200]], [[0, SATURATED]], params={"suppress_one_group": False}, **facts)[1]
+    assert kept["sci"] == near(rate)
+
+
 def test_one_group_an_integration(through):
     each, whole = fit(through, [[100], [300]])
     assert each["sci"] == [near(10), near(30)]
@@ -221,11 +230,16 @@ def test_next_segment_walks_through_all(flags):
     assert found == segments(flags)
 
 
-def chargeloss_cubes(flags):
-    """Weight against read noise if the groups given up for charge migration had been kept."""
-    kept = segments([f & (SATURATED | JUMP) if f & CHARGELOSS else f for f in flags])
-    cubes = sum(n**3 - n for _, n in kept if n > 1)
-    lone = any(n == 1 and not flags[k] & JUMP for k, n in kept)
+def without_chargeloss(flags):
+    """The flags if groups given up for charge migration alone had been kept."""
+    return [f & JUMP if (f | JUMP) == CHARGELOSS | DNU | JUMP else f for f in flags]
+
+
+def read_weight(flags):
+    """Weight against read noise: n^3 - n of all segments, or that of two groups for one alone."""
+    runs = segments(flags)
+    cubes = sum(n**3 - n for _, n in runs if n > 1)
+    lone = any(n == 1 and not flags[k] & JUMP for k, n in runs)
     return cubes or (6 if lone else 0)
 
 
@@ -247,14 +261,15 @@ def naive_pixel(ramps, gdq, pdq, gain, noise, suppress, nframes, group_time, fra
     """Everything about one pixel: rows of NAMES per integration, and one for the exposure."""
     nints, ngroups = ramps.shape
     gain, noise = float(gain), float(noise)
-    first_time = group_time if nframes == 1 else (nframes + 1) / 2 * frame_time
+    first_time = (nframes + 1) / 2 * frame_time
     noise2 = 0.5 * (noise * gain) ** 2 / nframes
     fits, total_rate = [], 0.0
     for v, q in zip(ramps.astype(float), gdq, strict=True):
         clean = [k for k, f in enumerate(q) if not f & 7]
         time = first_time if clean == [0] else group_time
-        if pdq & DNU or (suppress and len(clean) == 1 and ngroups > 1):
-            fits.append((np.nan, [], 0, 0, group_time))
+        given_up = suppress and len(clean) == 1 and ngroups > 1
+        if pdq & DNU or given_up:
+            fits.append((np.nan, [], 0, 0, group_time if given_up else time))
             continue
         good = [v[k] - v[k - 1] for k in range(1, ngroups) if not (q[k] & 7 or q[k - 1] & 3)]
         if ngroups == 1:
@@ -280,22 +295,25 @@ def naive_pixel(ramps, gdq, pdq, gain, noise, suppress, nframes, group_time, fra
         usable = not pdq & DNU and (cubes > 0 or not np.isnan(sci))
         dqs.append(pdq | seen | (0 if usable else DNU))
         per_cube = 6 * noise**2 / nframes / time**2
-        lost = chargeloss_cubes(q) if any(f & CHARGELOSS for f in q) else -1
+        restored = without_chargeloss(q)
+        lost = read_weight(restored) if any(f & CHARGELOSS for f in q) else -1
+        long = any(n > 1 for _, n in segments(restored))
+        kept_cube = 6 * noise**2 / nframes / group_time**2 if lost >= 0 and long else per_cube
         if cubes == 0:
             var_r = 0.0
             if lost > 0 and gain > 0:
-                var_r = per_cube / lost
-                kept_r += lost / per_cube
+                var_r = kept_cube / lost
+                kept_r += lost / kept_cube
             rows.append((sci, 0.0, dqs[-1], 0.0, var_r))
             continue
         per_step = rate / (time * gain)
         runs = [n for _, n in segments(q) if n > 1] or [2]
         variance = 1 / sum(1 / (per_cube / (n**3 - n) + per_step / (n - 1)) for n in runs)
         kept = cubes if lost < 0 else lost
-        var_r = per_cube / kept if kept else np.inf
+        var_r = kept_cube / kept if kept else np.inf
         rows.append((sci, np.sqrt(variance), dqs[-1], per_step / steps, var_r))
         weight_r += cubes / per_cube
-        kept_r += kept / per_cube
+        kept_r += kept / kept_cube
         weight_p += steps * time * gain
         weighted += cubes / per_cube * sci
     flags = np.bitwise_or.reduce(dqs) & ~DNU | (np.bitwise_and.reduce(dqs) & DNU)
