@@ -326,8 +326,7 @@ def bind(context: Context) -> Bound:
     if factor is not None:
         context.shared["gain_factor"] = factor
         context.shared.setdefault("header", {})["GAINFACT"] = factor
-    # frames of the first group are averaged over times from one frame on
-    first_time = meta.group_time if meta.nframes == 1 else (meta.nframes + 1) / 2 * meta.frame_time
+    first_time = (meta.nframes + 1) / 2 * meta.frame_time  # mean time of the first group's frames
     first = 0 if p.firstgroup is None else p.firstgroup
     last = meta.ngroups - 1 if p.lastgroup is None else p.lastgroup
 
