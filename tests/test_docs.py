@@ -164,9 +164,7 @@ def test_nothing_tells_of_this_machine():
         text = path.read_text(errors="replace")
         name = path.relative_to(ROOT).as_posix()
         wrong += [f"{name}: {folder}" for folder in own if folder in text]
-        wrong += [
-            f"{name}: {folder}" for folder in re.findall(r"(?<![\w.])/(?:tmp|work|root)/\w+", text)
-        ]
+        wrong += [f"{name}: {folder}" for folder in re.findall(r"(?<![\w.])/(?:tmp|work|root)/\w+", text)]
         for host in re.findall(r"https?://([\w.-]+\w)", text):
             if host not in PUBLIC | {"localhost"} and not host.endswith((".invalid", ".example")):
                 wrong.append(f"{name}: {host}")
