@@ -279,6 +279,20 @@ def test_nothing_happens_without_reference_pixels(through):
         assert np.array_equal(out.data, data, equal_nan=True)
 
 
+def test_reference_pixels_that_are_all_bad(through):
+    """One strip of them may be unusable, or all."""
+    data = np.full((2, 2, 12, 12), 9.0)
+    data[..., :4] = 5
+    mask = np.zeros((12, 12), np.uint32)
+    mask[:, :4] = REFERENCE_PIXEL
+    mask[:4] = REFERENCE_PIXEL | DNU
+    out = through([(STEP, {})], data, {"mask": {"DQ": mask}}, pdq=mask, noutputs=1)
+    assert (out.data[..., 4:] == 4).all()
+    mask |= np.uint32(DNU)
+    out = through([(STEP, {})], data, {"mask": {"DQ": mask}}, pdq=mask, noutputs=1)
+    assert np.array_equal(out.data, data)
+
+
 @given(values=st.lists(st.floats(-100, 100) | st.sampled_from([0.0, 1.0, 1e4]), max_size=40))
 @settings(deadline=None)
 def test_clipped_mean(values):
