@@ -253,7 +253,8 @@ def fit_rows(
                         continue
                     c = first + b
                     bad = pixels[b] & DO_NOT_USE
-                    lost = cubes_with_chargeloss(flags, c)
+                    lost, alone = cubes_with_chargeloss(flags, c)
+                    read_kept = noise_r[b] / (first_time if alone else group_time) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
                     t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags, c, usable))
                     everything[b] |= t_dq[b]
@@ -263,19 +264,20 @@ def fit_rows(
                     if bad or segments[i, b] == 0:
                         t_err[b] = t_p[b] = t_r[b] = 0
                         if lost > 0 and g_line[b] > 0 and read > 0:
-                            t_r[b] = read / lost
-                            kept_r[b] += lost / read
+                            t_r[b] = read_kept / lost
+                            kept_r[b] += lost / read_kept
                         continue
                     poisson = noise_p[b] / time
                     total = combined_variance(
                         flags, c, read, poisson, steps[i, b], cubes[i, b], segments[i, b]
                     )
-                    kept = cubes[i, b] if lost < 0 else lost
+                    if lost < 0:
+                        lost, read_kept = cubes[i, b], read
                     t_err[b] = np.sqrt(total)
                     t_p[b] = poisson / steps[i, b]
-                    t_r[b] = read / kept
+                    t_r[b] = read_kept / lost
                     inverse_r[b] += cubes[i, b] / read
-                    kept_r[b] += kept / read
+                    kept_r[b] += lost / read_kept
                     # in units of a whole ramp's, so that no rate at all stays finite
                     inverse_p[b] += steps[i, b] * time * per_step
                     weighted[b] += cubes[i, b] / read * np.float64(t_sci[b])
@@ -329,6 +331,8 @@ def bind(context: Context) -> Bound:
     first_time = (meta.nframes + 1) / 2 * meta.frame_time  # mean time of the first group's frames
     first = 0 if p.firstgroup is None else p.firstgroup
     last = meta.ngroups - 1 if p.lastgroup is None else p.lastgroup
+    if first > last or last < 0:  # an impossible range is none, as the observatory's package has it
+        first, last = 0, meta.ngroups - 1
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)

@@ -164,15 +164,18 @@ def combined_variance(gdq, c, per_cube, per_step, steps, cubes, segments):
 
 @kernel
 def cubes_with_chargeloss(gdq, c):
-    """Read-noise weight as if groups given up for charge migration had been kept; -1 if there are none."""
+    """Read-noise weight as if groups given up for charge migration had been kept; -1 if there are none.
+
+    Also whether the first group would then be the only clean one, which decides the time that goes with it.
+    """
     any_lost = False
     for k in range(gdq.shape[0]):
         if gdq[k, c] & CHARGELOSS:
             any_lost = True
     if not any_lost:
-        return -1
+        return -1, False
     ngroups = gdq.shape[0]
-    cubes, singles = 0, 0
+    cubes, singles, clean, first_clean_too = 0, 0, 0, False
     start = 0
     while start < ngroups:
         n = 0
@@ -182,13 +185,16 @@ def cubes_with_chargeloss(gdq, c):
             bad = flags & UNUSABLE and not lost
             if bad or (n > 0 and flags & JUMP_DET):
                 break
+            if not flags & JUMP_DET:
+                clean += 1
+                first_clean_too |= start + n == 0
             n += 1
         if n > 1:
             cubes += n * n * n - n
         elif n == 1 and not gdq[start, c] & JUMP_DET:
             singles += 1
         start += max(n, 1)
-    return cubes if cubes else (6 if singles else 0)
+    return cubes if cubes else (6 if singles else 0), clean == 1 and first_clean_too
 
 
 @kernel
