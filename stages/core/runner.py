@@ -25,6 +25,7 @@ from upramp.stages.core.step import Station, Survey, Window
 
 BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
 STRIP_ROWS = 64
+LEAST_COLUMNS = 8
 SURVEY_BYTES = 32 << 20  # what a survey looks at in one go
 
 
@@ -302,7 +303,7 @@ def _blocks(
     """Strips of rows, and where even one row is too large, of columns."""
     width = max(columns.stop - columns.start, 1)
     lag = 2 * edge + 2
-    while width > 64 and _row_bytes(job, width + 2 * edge) * lag > per_thread:
+    while width > LEAST_COLUMNS and _row_bytes(job, width + 2 * edge) * lag > per_thread:
         width = -(-width // 2)
     height = max(STRIP_ROWS, 16 * edge)
     return [

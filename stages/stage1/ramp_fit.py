@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upramp.stages.core.dq import DO_NOT_USE, SATURATED
+from upramp.stages.core.dq import DO_NOT_USE
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 from upramp.stages.stage1 import jump
@@ -206,14 +206,14 @@ def fit_rows(
                         sci[r, i, c] = np.nan
                         lone = only_clean(flags, c)
                         given_up = suppress and lone >= 0 and ngroups > 1
-                        if pixels[b] & DO_NOT_USE or (flags[0, c] & SATURATED and ngroups > 1) or given_up:
+                        time = first_time if lone == 0 and not given_up else group_time
+                        times[i, b] = time
+                        if pixels[b] & DO_NOT_USE or given_up:
                             continue
-                        time = first_time if lone == 0 else group_time
                         rates[b] += typical_rate(ramp, flags, c, one) / time
                         slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
                             ramp, flags, c, np.float64(g_line[b]), noise2[b], table
                         )
-                        times[i, b] = time
                         if noise2[b] > 0 or segments[i, b] == 0:
                             sci[r, i, c] = slope / time
             for b in range(width):
@@ -253,8 +253,8 @@ def fit_rows(
                         continue
                     c = first + b
                     bad = pixels[b] & DO_NOT_USE
-                    lost, alone = cubes_with_chargeloss(flags, c)
-                    read_kept = noise_r[b] / (first_time if alone else group_time) ** 2
+                    lost, together = cubes_with_chargeloss(flags, c)
+                    read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
                     t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags, c, usable))
                     everything[b] |= t_dq[b]

@@ -95,7 +95,7 @@ def only_clean(gdq, c):
 def typical_rate(data, gdq, c, differences):
     """Median of the good first differences of one ramp, DN per group.
 
-    Without any, the first group's value if that is usable, else 0. With one group an integration, its value;
+    Without any, the first group's value if that is clean, else 0. With one group an integration, its value;
     NaN if it is saturated, which leaves the exposure without a typical rate.
     """
     if gdq.shape[0] == 1:
@@ -107,7 +107,7 @@ def typical_rate(data, gdq, c, differences):
             n += 1
     if n:
         return np.float64(median(differences, n))
-    return 0.0 if gdq[0, c] & UNUSABLE else np.float64(data[0, c])
+    return 0.0 if gdq[0, c] & BROKEN else np.float64(data[0, c])
 
 
 @kernel
@@ -166,35 +166,32 @@ def combined_variance(gdq, c, per_cube, per_step, steps, cubes, segments):
 def cubes_with_chargeloss(gdq, c):
     """Read-noise weight as if groups given up for charge migration had been kept; -1 if there are none.
 
-    Also whether the first group would then be the only clean one, which decides the time that goes with it.
+    Also whether there would then be a segment of two groups or more, which decides the time that counts.
     """
     any_lost = False
     for k in range(gdq.shape[0]):
         if gdq[k, c] & CHARGELOSS:
             any_lost = True
     if not any_lost:
-        return -1, False
+        return -1, True
     ngroups = gdq.shape[0]
-    cubes, singles, clean, first_clean_too = 0, 0, 0, False
+    cubes, singles = 0, 0
     start = 0
     while start < ngroups:
         n = 0
         while start + n < ngroups:
             flags = gdq[start + n, c]
-            lost = flags & ~JUMP_DET == CHARGELOSS | DO_NOT_USE
+            lost = flags | JUMP_DET == CHARGELOSS | DO_NOT_USE | JUMP_DET
             bad = flags & UNUSABLE and not lost
             if bad or (n > 0 and flags & JUMP_DET):
                 break
-            if not flags & JUMP_DET:
-                clean += 1
-                first_clean_too |= start + n == 0
             n += 1
         if n > 1:
             cubes += n * n * n - n
         elif n == 1 and not gdq[start, c] & JUMP_DET:
             singles += 1
         start += max(n, 1)
-    return cubes if cubes else (6 if singles else 0), clean == 1 and first_clean_too
+    return cubes if cubes else (6 if singles else 0), cubes > 0
 
 
 @kernel

@@ -374,7 +374,7 @@ class ReferencePixels:
         values, rows, columns = [], [], []
         for t in self._tiles:
             y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
-            values.append(t.values[:, :, y, x].reshape(-1, y.size))
+            values.append(t.values[:, :, y, x].reshape(t.values.shape[0] * t.values.shape[1], y.size))
             rows.append(y + t.rows.start)
             columns.append(x + t.columns.start)
         along, across = np.concatenate(columns), np.concatenate(rows)
