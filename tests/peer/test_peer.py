@@ -21,8 +21,11 @@ def test_products_agree(case, scene, truth, tmp_path):
     assert not failure(expected)
     done = ours.run(scene(case.scene), tmp_path, case.assignments)
     assert done.returncode == 0, done.stdout + done.stderr
+    alike = True
     for suffix in ("rate", "rateints"):
         made, wanted = ours.product(tmp_path, suffix), product(expected, suffix)
         shares = compare_products(made, wanted)
-        assert min(shares.values()) >= MIN_SHARE, f"{suffix} {shares}\n{explain(made, wanted)}"
-        assert not header_differences(made, wanted)
+        alike &= min(shares.values()) >= MIN_SHARE
+        assert alike or case.differs, f"{suffix} {shares}\n{explain(made, wanted)}"
+        assert set(header_differences(made, wanted)) == case.headers
+    assert alike != bool(case.differs), "the known difference is gone: say so in docs/fidelity.md"
