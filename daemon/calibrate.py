@@ -293,7 +293,7 @@ def _reference_rows(work: CalibrationPlan, step: PlannedStep) -> list[dict[str, 
     rows = []
     for row in step.references:
         best = step.best[row["type"]]
-        rows.append({**row, "sha256": work.crds.checksum(best) if best.path else None})
+        rows.append({**row, "checksum": work.crds.checksum(best) if best.path else None})
     return rows
 
 

@@ -66,8 +66,6 @@ class Store:
 
     folder: Path | None = None
     cache: Path | None = None
-    keep_ramps: bool = False
-    retention_days: float = _least(0, 0.0)
     fsync: bool = True
     compact_after: int = _least(2, 64)
 

@@ -250,9 +250,9 @@ def print_provenance(out: Console, facts: Mapping[str, Any]) -> None:
     for step in facts["steps"]:
         _print_step(out, step)
     if facts["references"]:
-        grid = Table("type", "reference", "context", "sha256", box=None, pad_edge=False)
+        grid = Table("type", "reference", "context", "checksum", box=None, pad_edge=False)
         for r in facts["references"]:
-            names = (r.get("type") or r.get("keyword"), r["name"], r.get("context"), r.get("sha256"))
+            names = (r.get("type") or r.get("keyword"), r["name"], r.get("context"), r.get("checksum"))
             grid.add_row(*(Text(str(n or "")) for n in names))
         out.print(grid)
     if run := facts["run"]:

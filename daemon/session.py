@@ -44,6 +44,11 @@ def count_workers(asked: int, cores: int, memory_mb: float) -> int:
     return max(1, min(cores // CORES_FOR_ONE, int(memory_mb / MEGABYTES_FOR_ONE)))
 
 
+def count_threads(asked: int, cores: int, workers: int) -> int:
+    """How many threads work on one segment; 0 shares the cores among the workers."""
+    return asked or max(1, cores // workers)
+
+
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -99,7 +104,8 @@ def open_desk(
     workers = count_workers(config.run.workers, cores(), memory_mb())
     if inputs is not None:
         workers = max(1, min(workers, inputs))
-    config = replace(config, run=replace(config.run, workers=workers))
+    threads = count_threads(config.run.threads, cores(), workers)
+    config = replace(config, run=replace(config.run, workers=workers, threads=threads))
     settings = Settings(config, new_run_id(), force, service)
     policy = RetryPolicy(attempts=config.run.attempts, first_s=config.run.retry_s, factor=2.0)
     with (

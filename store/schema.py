@@ -22,7 +22,7 @@ TIME = pa.timestamp("us", tz="UTC")
 _TEXTS = pa.list_(pa.string())
 _INPUT = pa.struct([("path", pa.string()), ("sha256", pa.string())])
 _PARAMETER = pa.struct([("name", pa.string()), ("value", pa.string()), ("source", pa.string())])
-_REFERENCE = pa.struct([(n, pa.string()) for n in ("type", "name", "path", "sha256", "context")])
+_REFERENCE = pa.struct([(n, pa.string()) for n in ("type", "name", "path", "checksum", "context")])
 
 SEGMENT_STATES = ("waiting", "arrived", "calibrated", "failed", "superseded")
 FAILURES = ("unprocessable", "retryable", "misconfigured", "crashed", "unexpected")
@@ -140,7 +140,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _col(
                 "references",
                 pa.list_(_REFERENCE),
-                "reference files: type, name, path, SHA-256, CRDS context; name N/A where none applies",
+                "reference files: type, name, path, checksum (sha1:...), CRDS context; name N/A where none applies",
             ),
             _col("counters", pa.map_(pa.string(), pa.int64()), "counts, such as saturated pixels or jumps"),
             _col("started", TIME, "time at which the step began"),
@@ -192,7 +192,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             _col("integration", pa.int32(), "number in the exposure, from 1", required=True),
             _col("n_good", pa.int64(), "pixels with a slope and without DO_NOT_USE"),
             _col("slope_mean", pa.float64(), "mean slope of the good pixels, DN/s"),
-            _col("slope_median", pa.float64(), "median slope of the good pixels, DN/s"),
             _col("slope_scatter", pa.float64(), "standard deviation of the good pixels' slopes, DN/s"),
             _col("n_saturated", pa.int64(), "pixels with SATURATED"),
             _col("n_jump", pa.int64(), "pixels with JUMP_DET"),

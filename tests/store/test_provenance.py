@@ -87,7 +87,7 @@ def product(tmp_path: Path) -> Path:
 def root(tmp_path: Path, product: Path) -> Path:
     """A ledger with one run that made the product from one input in job j, and job k for something else."""
     folder = tmp_path / "ledger"
-    gain = {"type": "gain", "name": "gain_1.fits", "path": "/c/gain_1.fits", "sha256": "cd", "context": "c"}
+    gain = {"type": "gain", "name": "gain_1.fits", "path": "/c/gain_1.fits", "checksum": "sha1:cd", "context": "c"}
     step = {"run_id": "r", "input_sha256": "ab", "state": "COMPLETE"}
     found = product.stat()
     row = {
@@ -132,7 +132,7 @@ def test_provenance_tells_the_whole_story(root: Path, product: Path) -> None:
     jump = told["steps"][1]
     assert jump["parameters"] == [{"name": "rejection_threshold", "value": 5.0, "source": "config"}]
     assert jump["counters"] == {"jumps": 3} and jump["pars_file"] == "pars.asdf"
-    assert [(item["type"], item["sha256"]) for item in told["references"]] == [("gain", "cd")]
+    assert [(item["type"], item["checksum"]) for item in told["references"]] == [("gain", "sha1:cd")]
     assert told["versions"]["numpy"] == "2.4" and told["versions"]["context"] == "jwst_0001.pmap"
     assert told["run"]["command"] == "upramp run"
 
