@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.stats import sigma_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -366,3 +367,30 @@ def test_same_as_the_peer(through, peer_cases, k):
     assert np.array_equal(out.gdq, case.answer["gdq"])
     assert np.array_equal(out.pdq, case.answer["pdq"])
     assert np.count_nonzero(out.gdq & JUMP) > np.count_nonzero(case.given["gdq"] & JUMP)
+
+
+@pytest.mark.parametrize(
+    ("params", "axis"),
+    [
+        ({"minimum_sigclip_groups": 30}, 0),
+        ({"minimum_sigclip_groups": 90, "only_use_ints": False}, (0, 1)),
+    ],
+)
+def test_long_series_are_sigma_clipped(apply, params, axis):
+    """Each difference across all integrations (or all differences together), as astropy clips."""
+    rng = np.random.default_rng(5)
+    shape = (30, 4, 3, 7)
+    data = np.cumsum(rng.normal(100, 20, shape), axis=1) + np.cumsum(500 * (rng.random(shape) < 0.02), axis=1)
+    data = data.astype(np.float32)
+    gdq = np.where(rng.random(shape) < 0.05, DNU, 0).astype(np.uint8)
+    no_neighbours = {"flag_4_neighbors": False, **params}
+    out = apply(STEP, data, refs(shape[2:], gain=2.0, noise=5.0), gdq=gdq, params=no_neighbours)
+    electrons = np.where(gdq, np.nan, 2 * data)
+    differences = np.ma.masked_invalid(np.diff(electrons, axis=1))
+    clipped = sigma_clip(differences, sigma=4, axis=axis, masked=True).mask & ~differences.mask
+    assert clipped.sum() > 10
+    assert np.array_equal((out.gdq & JUMP)[:, 1:] > 0, clipped)
+    # one integration less than asked for: the usual rule, which here flags other pixels too
+    fewer = {**no_neighbours, "minimum_sigclip_groups": 10_000}
+    usual = apply(STEP, data, refs(shape[2:], gain=2.0, noise=5.0), gdq=gdq, params=fewer)
+    assert not np.array_equal(usual.gdq, out.gdq)
