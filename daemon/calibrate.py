@@ -8,19 +8,19 @@ the products. It knows files and steps, but not the ledger: what it returns are 
 from __future__ import annotations
 
 import dataclasses
-import os
-import resource
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from upramp.daemon.config import Config
-from upramp.daemon.logs import get_logger
+from upramp.daemon.desk import identify, never, refuse_changed, upramp_version
+from upramp.daemon.events import Identity
+from upramp.daemon.logs import bound, get_logger
+from upramp.daemon.machine import cores, peak_mb
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
@@ -36,6 +36,7 @@ from upramp.store.naming import scratch_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.products import Published, RateWriter, write_product
 from upramp.store.provenance import fingerprint, parameter_rows
+from upramp.store.raw_reference import raw_reference
 from upramp.store.references import Best, Crds, CrdsSettings, open_crds
 from upramp.store.uncal import Uncal, open_uncal
 
@@ -91,9 +92,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """What is to be done with one file."""
+    """What is to be done with one file; ``identity`` is that of the file when it was opened."""
 
     job: CalibrationJob
+    identity: Identity
     uncal: Uncal
     pipeline: pipelines.Pipeline
     steps: tuple[PlannedStep, ...]
@@ -109,6 +111,11 @@ class CalibrationPlan:
         """Version of the CRDS client."""
         return self.crds.version
 
+    @property
+    def notices(self) -> list[tuple[str, str]]:
+        """(step, what its parameters ask for and this version does not do)."""
+        return [(s.name, notice) for s in self.steps for notice in s.notices]
+
     def fingerprint(self, input_sha256: str) -> str:
         """What the products would be made from, as one number."""
         steps = [
@@ -120,8 +127,6 @@ class CalibrationPlan:
             for s in self.steps
             for b in s.best.values()
         }
-        from upramp.daemon.desk import upramp_version
-
         return fingerprint(input_sha256, steps, references, upramp_version())
 
 
@@ -164,15 +169,20 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     Retryable
         If the file or the CRDS server cannot be reached for the time being.
     """
+    identity = identify(job.path)
     uncal = open_uncal(job.path)
     pipeline = pipelines.for_exposure(uncal.meta)
-    crds = crds_of(job.config)
+    clock, crds = time.perf_counter(), crds_of(job.config)
     types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
     found = crds.parameters(uncal.header, types)
     wanted = {r for s in pipeline.steps for r in s.references if not _is_parameter(s, r)}
     best = crds.best(uncal.header, sorted(wanted))
     steps = tuple(_planned(job.config, s, uncal, found.get(s.name, {}), best, crds) for s in pipeline.steps)
-    return CalibrationPlan(job, uncal, pipeline, steps, crds)
+    files = sum(bool(row["path"]) for s in steps for row in s.references)
+    seconds = round(time.perf_counter() - clock, 3)
+    with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
+        log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
+    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds)
 
 
 def _is_parameter(step: Step | WholeStep, reftype: str) -> bool:
@@ -218,18 +228,30 @@ def _planned(
     return PlannedStep(step, params, state, reason, parameters, tuple(rows), own, ", ".join(files), notices)
 
 
-def calibrate(work: CalibrationPlan, input_sha256: str) -> CalibrationOutcome:
+def calibrate(
+    work: CalibrationPlan, input_sha256: str, stop: Callable[[], bool] = never
+) -> CalibrationOutcome:
     """Calibrate a file and publish its products.
+
+    Parameters
+    ----------
+    work : CalibrationPlan
+    input_sha256 : str
+        Checksum of the file.
+    stop : callable
+        Asked now and then; once it is true, the work ends soon and nothing is published.
 
     Raises
     ------
     Unprocessable, Retryable, Misconfigured
-        As `plan`, and if the disk fills up.
+        As `plan`, and if the disk fills up, or if the file changed since the plan was made.
+    Interrupted
+        If ``stop`` asked for the end.
     """
     started, clock = schema.now(), time.perf_counter()
     job_id = f"{work.uncal.segment_id}-{uuid.uuid4().hex[:12]}"
     do = _guider if work.pipeline is pipelines.GUIDER else _detector1
-    result = do(work, job_id)
+    result = do(work, job_id, stop)
     seconds, peak = time.perf_counter() - clock, peak_mb()
     key = work.fingerprint(input_sha256)
     meta = work.uncal.meta
@@ -334,11 +356,22 @@ def _prepared(work: CalibrationPlan, step: PlannedStep) -> dict[str, Prepared]:
     return ready
 
 
-def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
+def _average_dark_current(step: PlannedStep) -> float:
+    """What ramp_fit counts with though the dark itself does not fit, e-/s; as dark_current has it."""
+    if step.params.average_dark_current is not None:
+        return float(step.params.average_dark_current)
+    path = step.best["dark"].path
+    if path is None:
+        return 0.0
+    with raw_reference(path, "dark") as raw:
+        return 0.0 if raw.has("AVDRKCUR") else float(raw.header.get("AVDRKCUR") or 0.0)
+
+
+def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
     """Ramps to rates, streamed."""
     config, uncal, meta = work.job.config, work.uncal, work.uncal.meta
     shared: dict[str, Any] = {}
-    bound: list[BoundStep] = []
+    steps: list[BoundStep] = []
     states: dict[str, tuple[bool, str]] = {}
     for s in work.steps:
         states[s.name] = (s.runs, s.reason)
@@ -346,9 +379,11 @@ def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
             continue
         try:
             context = Context(meta, s.params, _prepared(work, s), shared)
-            bound.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
+            steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
         except NotApplicable as error:
             states[s.name] = (False, str(error))
+            if s.name == "dark_current":
+                shared["average_dark_current"] = _average_dark_current(s)
     if not states["ramp_fit"][0]:
         raise Misconfigured(
             f"ramp_fit does not run ({states['ramp_fit'][1]}), so there are no rates to write; "
@@ -358,15 +393,17 @@ def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
     with RateWriter(uncal, scratch_folder(output, job_id), output) as writer:
         report, tally = stream(
             uncal,
-            bound,
+            steps,
             writer,
             threads=config.run.threads or cores(),
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
+            stop=stop,
         )
         header = dict(shared.get("header", {}))
         if states["jump"][0]:
             header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
         cards = {**_cards(work, states), **header}
+        _may_publish(work, stop)
         published = writer.finish(cards, durable=config.store.fsync)
     rows = tally.rows()
     if uncal.int_times is not None and "int_mid_MJD_UTC" in (uncal.int_times.dtype.names or ()):
@@ -379,14 +416,28 @@ def _detector1(work: CalibrationPlan, job_id: str) -> _Result:
     return _Result(published, states, report.counters, report.wall, report.cpu, rows, meta.nints)
 
 
+def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
+    """Raise, rather than publish what nobody waits for or what was made of two contents."""
+    if stop():
+        raise runner.Interrupted
+    refuse_changed(work.identity)
+
+
 def stream(
-    uncal: Uncal, bound: Sequence[BoundStep], writer: RateWriter, *, threads: int, budget_bytes: int
+    uncal: Uncal,
+    steps: Sequence[BoundStep],
+    writer: RateWriter,
+    *,
+    threads: int,
+    budget_bytes: int,
+    stop: Callable[[], bool] = never,
 ) -> tuple[runner.RunReport, Tally]:
     """Send an exposure's counts through bound steps into its products; what it took, and the statistics."""
     tally = Tally(uncal.meta.nints)
     with uncal.source() as source:
+        sink = _Sink(writer, tally)
         report = runner.run(
-            source, _Sink(writer, tally), uncal.meta, bound, threads=threads, budget_bytes=budget_bytes
+            source, sink, uncal.meta, steps, threads=threads, budget_bytes=budget_bytes, stop=stop
         )
     return report, tally
 
@@ -397,7 +448,7 @@ def _hits(found: int, meta: Any) -> float:
     return 1000.0 * found / (meta.nx * meta.ny) / seconds
 
 
-def _guider(work: CalibrationPlan, job_id: str) -> _Result:
+def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
     """Guide star frames to count rates, taken whole: they are small."""
     config, uncal = work.job.config, work.uncal
     given = {r: ref for s in work.steps if s.runs for r, ref in _prepared(work, s).items()}
@@ -405,6 +456,7 @@ def _guider(work: CalibrationPlan, job_id: str) -> _Result:
     result = run_guider(uncal.read_all(), uncal.meta, given, params)
     states = {name: (s.state == "COMPLETE", s.reason) for name, s in result.states.items()}
     output = config.output.folder
+    _may_publish(work, stop)
     published = write_product(
         uncal,
         scratch_folder(output, job_id),
@@ -433,14 +485,3 @@ def _cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dic
                 overridden = step.best[row["type"]].overridden
                 cards[keyword] = row["name"] if overridden or not row["path"] else f"crds://{row['name']}"
     return cards | dict(work.pipeline.absent)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process, MB."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6

@@ -164,12 +164,12 @@ def _run(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace) -> int:
     from upramp.daemon import logs, service
 
-    config = _config(args)
+    config, log = _config(args), logs.get_logger()
     logs.configure(replace(config.log, level="debug") if args.verbose else config.log)
     try:
         abandoned = service.serve(config, command=args.typed)
     except Misconfigured as error:
-        logs.get_logger().error("configuration_error", reason=str(error))
+        log.error("configuration_error", reason=str(error))
         raise
     if abandoned:
         _leave(0)

@@ -14,6 +14,7 @@ import importlib.metadata
 import itertools
 import os
 import stat
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from upramp.daemon.events import (
     Work,
 )
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify
-from upramp.stages.core.errors import Misconfigured, Retryable, Unprocessable
+from upramp.stages.core.errors import Misconfigured, Retryable, Unprocessable, UprampError
 from upramp.store import schema
 
 AHEAD = 2
@@ -56,14 +57,19 @@ class Settings:
     service: bool = False
 
 
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 class Calibrator(Protocol):
     """What the handlers need of ``calibrate.py``."""
 
     def plan(self, path: Path, settings: Settings) -> Any:
         """What would be done with a file; nothing is processed."""
 
-    def calibrate(self, plan: Any, input_sha256: str) -> Any:
-        """Do it and publish the products."""
+    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
+        """Do it and publish the products; once ``stop()`` is true, end soon and publish nothing."""
 
 
 class Calibration:
@@ -78,11 +84,11 @@ class Calibration:
             calibrate.CalibrationJob(path, settings.run_id, config, config.assignments, settings.force)
         )
 
-    def calibrate(self, plan: Any, input_sha256: str) -> Any:
+    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
         """See ``calibrate.calibrate``."""
         from upramp.daemon import calibrate
 
-        return calibrate.calibrate(plan, input_sha256)
+        return calibrate.calibrate(plan, input_sha256, stop)
 
 
 class Ledger(Protocol):
@@ -147,6 +153,7 @@ class Desk:
         self._timers: list[tuple[float, int, Any]] = []
         self._count = itertools.count()
         self._refusals = 0
+        self.abandoned = threading.Event()  # set: work in this process is to end soon, unpublished
 
     # What handlers use
 
@@ -165,10 +172,11 @@ class Desk:
                 self.inbox.put(SegmentCalibrated(work, outcome))
 
         if self.crew.in_process:
-            self.crew.submit(finished, self.calibrator.calibrate, work.plan, work.sha256)
+            stop = self.abandoned.is_set
+            self.crew.submit(finished, self.calibrator.calibrate, work.plan, work.sha256, stop)
         else:
-            path = work.identity.path
-            self.crew.submit(finished, plan_and_calibrate, self.calibrator, path, self.settings, work.sha256)
+            job = (self.calibrator, work.identity, self.settings, work.sha256)
+            self.crew.submit(finished, plan_and_calibrate, *job)
 
     def later(self, seconds: float, event: Any) -> None:
         """Let an event happen after a while; None only makes the desk look up."""
@@ -302,6 +310,32 @@ def identify(path: Path) -> Identity:
     return Identity(path, facts.st_size, facts.st_mtime_ns)
 
 
+def changed_since(identity: Identity) -> bool:
+    """Whether another content lies there now. A file that went away after it was read has not changed."""
+    if identity.size == identity.mtime_ns == 0:
+        return False
+    try:
+        return identify(identity.path) != identity
+    except FileNotFoundError:
+        return False
+    except (OSError, UprampError):
+        return True
+
+
+def refuse_changed(identity: Identity) -> None:
+    """See that a file is still the one that was read.
+
+    Raises
+    ------
+    Retryable
+        If another content lies there now.
+    """
+    if changed_since(identity):
+        raise Retryable(
+            f"{identity.path} changed while it was calibrated; it is taken anew once it lies still"
+        )
+
+
 def sha256_of(path: Path) -> str:
     """Checksum of a file, lower-case hex."""
     with path.open("rb") as file:
@@ -314,15 +348,18 @@ def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256:
         sha256 = sha256 or sha256_of(identity.path)
         plan = calibrator.plan(identity.path, settings)
         uncal = plan.uncal
-        key = plan.fingerprint(sha256)
-        return SegmentArrived(Work(identity, sha256, uncal.segment_id, uncal.exposure_id, key, plan, tries))
+        key, ids = plan.fingerprint(sha256), (uncal.segment_id, uncal.exposure_id)
+        refuse_changed(identity)
+        return SegmentArrived(Work(identity, sha256, *ids, key, plan, tries, plan.notices))
     except Exception as error:
         return SegmentFailed(identity, classify(error), tries, sha256)
 
 
-def plan_and_calibrate(calibrator: Calibrator, path: Path, settings: Settings, sha256: str) -> Any:
+def plan_and_calibrate(calibrator: Calibrator, identity: Identity, settings: Settings, sha256: str) -> Any:
     """Plan again and calibrate, in a worker process: plans hold open files and do not travel."""
-    return calibrator.calibrate(calibrator.plan(path, settings), sha256)
+    plan = calibrator.plan(identity.path, settings)
+    refuse_changed(identity)
+    return calibrator.calibrate(plan, sha256)
 
 
 @functools.cache

@@ -35,7 +35,8 @@ class Work:
     """One segment to be calibrated: the file as it was read, and what is planned for it.
 
     ``plan`` is what the calibrator made of the file; handlers read its ``segment_id``,
-    ``exposure_id`` and ``fingerprint`` through the calibrator's facts, never its inside.
+    ``exposure_id`` and ``fingerprint`` through the calibrator's facts, never its inside. ``notices``:
+    (step, what its parameters ask for and this version does not do).
     """
 
     identity: Identity
@@ -45,6 +46,7 @@ class Work:
     fingerprint: str
     plan: Any
     tries: Tries = field(default_factory=Tries)
+    notices: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class SegmentCommitted:
     seconds: float
     peak_mb: float
     attempt: int = 1
+    step_runs: Sequence[Mapping[str, Any]] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -140,6 +143,16 @@ class SegmentSuperseded:
     exposure_id: str
     version: int
     reason: str
+
+
+@dataclass(frozen=True)
+class ProductSuperseded:
+    """A product was replaced, or what it was made from no longer counts."""
+
+    path: Path
+    segment_id: str
+    exposure_id: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,7 @@ Event = (
     | FileSkipped
     | SegmentCommitted
     | SegmentSuperseded
+    | ProductSuperseded
     | RetryPlanned
     | FileFailed
     | ExposureCompleted

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from upramp.daemon import records
-from upramp.daemon.desk import Desk, Handler, identify, upramp_version
+from upramp.daemon.desk import Desk, Handler, changed_since, identify, upramp_version
 from upramp.daemon.events import (
     Event,
     ExposureCompleted,
@@ -38,6 +38,7 @@ from upramp.daemon.events import (
     FileSettled,
     FileSkipped,
     Identity,
+    ProductSuperseded,
     RetryPlanned,
     SegmentArrived,
     SegmentCalibrated,
@@ -103,7 +104,7 @@ def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
 def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Event]:
     """Record what was made, in one transaction; see whether the exposure is complete."""
     work, outcome = event.work, event.outcome
-    if _changed_since(work.identity):
+    if changed_since(work.identity):
         # made of two contents, perhaps; the products will be replaced, and are not recorded
         return _wait_for_change(desk, work.identity, work)
     version = desk.ledger.state.version(work.segment_id, work.sha256)
@@ -119,6 +120,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
     }
     paths = [str(p["path"]) for p in products]
     news = _count_exposure(desk, tables, row, paths)
+    before = list(desk.ledger.state.products(segment_id=work.segment_id))
     desk.commit(tables)
     desk.queue.done(work)
     desk.release(work.identity)
@@ -131,15 +133,16 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         outcome.seconds,
         outcome.peak_mb,
         work.tries.attempts + 1,
+        outcome.step_runs,
         _counters(outcome.step_runs),
     )
-    return [*_superseded_events(retired), committed, *news]
+    return [*_superseded_events(retired, before), committed, *news]
 
 
 def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
     """Try again later if that can help, else record the failure with reason and remedy. The rest goes on."""
     identity, work, failure = event.identity, event.work, event.failure
-    if _changed_since(identity):
+    if changed_since(identity):
         # what failed is no longer there: judge what is
         return _wait_for_change(desk, identity, work)
     tries = after(event.tries, failure)
@@ -159,7 +162,7 @@ def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
         tables = {"segments": [*retired, row], "products": old_products}
         _count_exposure(desk, tables, row, [])
         desk.commit(tables)
-        told = _superseded_events(retired)
+        told = _superseded_events(retired, old_products)
     if work:
         desk.queue.done(work)
     if pause is None:
@@ -223,18 +226,6 @@ def _is_done(desk: Desk, present: Row | None, work: Work) -> bool:
     if present is None or present["state"] != "calibrated" or present["key"] != work.fingerprint:
         return False
     return bool(desk.ledger.state.done(work.fingerprint))
-
-
-def _changed_since(identity: Identity) -> bool:
-    """Whether another content lies there now. A file that went away after it was read has not changed."""
-    if identity.size == identity.mtime_ns == 0:
-        return False
-    try:
-        return identify(identity.path) != identity
-    except FileNotFoundError:
-        return False
-    except (OSError, UprampError):
-        return True
 
 
 def _wait_for_change(desk: Desk, identity: Identity, work: Work | None) -> Sequence[Event]:
@@ -307,8 +298,11 @@ def _counters(step_runs: Sequence[Row]) -> dict[str, int]:
     return {f"{s['step']}.{name}": n for s in step_runs for name, n in (s.get("counters") or {}).items()}
 
 
-def _superseded_events(retired: Sequence[Row]) -> list[Event]:
+def _superseded_events(retired: Sequence[Row], products: Sequence[Row]) -> list[Event]:
     return [
-        SegmentSuperseded(Path(r["path"]), r["segment_id"], r["exposure_id"], r["version"], r["reason"])
-        for r in retired
+        *(
+            SegmentSuperseded(Path(r["path"]), r["segment_id"], r["exposure_id"], r["version"], r["reason"])
+            for r in retired
+        ),
+        *(ProductSuperseded(Path(p["path"]), p["segment_id"], p["exposure_id"], p["kind"]) for p in products),
     ]

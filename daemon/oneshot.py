@@ -26,7 +26,8 @@ from upramp.daemon.events import (
 )
 from upramp.daemon.jobs import Crew
 from upramp.daemon.logs import get_logger
-from upramp.daemon.session import open_desk, peak_mb, warm_up
+from upramp.daemon.machine import peak_mb
+from upramp.daemon.session import open_desk, warm_up
 
 log = get_logger()
 
@@ -36,13 +37,17 @@ WELL, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 @dataclass
 class Summary:
-    """What a run made, skipped and failed. A listener of the desk."""
+    """What a run made, skipped and failed. A listener of the desk.
+
+    ``unsupported`` holds, once each, (step, what its parameters ask for and this version does not do).
+    """
 
     made: list[SegmentCommitted] = field(default_factory=list)
     skipped: list[FileSkipped] = field(default_factory=list)
     failed: list[FileFailed | FileSkipped] = field(default_factory=list)
     completed: list[ExposureCompleted] = field(default_factory=list)
     contradicted: list[ExposureContradicted] = field(default_factory=list)
+    unsupported: dict[tuple[str, str], None] = field(default_factory=dict)
     seconds: float = 0.0
     megabytes: float = 0.0
     interrupted: bool = False
@@ -51,6 +56,8 @@ class Summary:
     def hear(self, event: Event) -> None:
         """Take note of an event."""
         match event:
+            case SegmentStarted(work):
+                self.unsupported.update(dict.fromkeys(work.notices))
             case SegmentCommitted():
                 self.made.append(event)
             case FileFailed() | FileSkipped(failed=True):

@@ -81,6 +81,9 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
             out.print(f"    {why.remedy}", style="dim", soft_wrap=True)
         if len(summary.failed) > SHOWN:
             out.print(f"  ... and {len(summary.failed) - SHOWN} more: upramp status", soft_wrap=True)
+    if summary.unsupported:
+        out.print("asked for by parameters, and not in this version", style="yellow")
+        _lines(out, [f"{step}: {notice}" for step, notice in summary.unsupported])
     for exposure in summary.contradicted:
         out.print(f"exposure {exposure.exposure_id}: {exposure.reason}", style="red", soft_wrap=True)
     if summary.interrupted:
@@ -205,6 +208,7 @@ def explained(plan: Any) -> dict[str, Any]:
                     for name, (value, source) in step.parameters.items()
                 ],
                 "references": list(step.references),
+                "notices": list(step.notices),
             }
             for step in plan.steps
         ],
@@ -225,6 +229,8 @@ def print_explained(out: Console, facts: Mapping[str, Any]) -> None:
         reason = f": {step['reason']}" if step["reason"] else ""
         style = "bold green" if step["state"] == "run" else "yellow"
         out.print(f"{number:2d} {step['step']}  {step['state']}{reason}", style=style, soft_wrap=True)
+        for notice in step["notices"]:
+            out.print(f"     {notice}", style="yellow", soft_wrap=True)
         for p in step["parameters"]:
             out.print(f"     {p['name']} = {p['value']!r}  [{p['source']}]", soft_wrap=True)
         for r in step["references"]:

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from upramp.daemon.desk import Calibration, Calibrator, Desk, Settings, new_run_
 from upramp.daemon.handlers import HANDLERS
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy, make_crew
 from upramp.daemon.logs import bind, get_logger, unbind
+from upramp.daemon.machine import cores, count_threads, count_workers, memory_mb
 from upramp.stages.core.errors import Retryable
 from upramp.store import schema
 from upramp.store.ledger import Ledger
@@ -28,41 +28,7 @@ from upramp.store.scratch import clean_scratch
 
 log = get_logger()
 
-CORES_FOR_ONE = 4
-"""Threads beyond which one segment gains little, so that a second one beside it gains more."""
-
-MEGABYTES_FOR_ONE = 1500.0
-"""Memory that one segment may take with libraries and references."""
-
 LIBRARIES = ("numpy", "numba", "astropy", "asdf", "crds", "pyarrow")
-
-
-def count_workers(asked: int, cores: int, memory_mb: float) -> int:
-    """How many segments to calibrate side by side; 0 asks for as many as fit."""
-    if asked:
-        return asked
-    return max(1, min(cores // CORES_FOR_ONE, int(memory_mb / MEGABYTES_FOR_ONE)))
-
-
-def count_threads(asked: int, cores: int, workers: int) -> int:
-    """How many threads work on one segment; 0 shares the cores among the workers."""
-    return asked or max(1, cores // workers)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_mb() -> float:
-    """Memory of the machine, MB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process, MB."""
-    scale = 1.0 if sys.platform == "darwin" else 1024.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
 
 
 def versions() -> dict[str, str]:
@@ -112,6 +78,8 @@ def open_desk(
         Ledger.open(config.store_folder, writer=True, compact_every=config.store.compact_after) as ledger,
         _recorded(ledger, settings, command),
     ):
+        if ledger.removed:
+            log.warning("ledger_recovered", folder=str(ledger.root), removed=ledger.removed)
         _clean(config.output.folder)
         desk = Desk(
             settings,
@@ -128,6 +96,8 @@ def open_desk(
             yield desk
         finally:
             abandoned = bool(desk.queue.running)
+            if abandoned:
+                desk.abandoned.set()
             desk.readers.close(kill=abandoned)
             desk.crew.close(kill=abandoned)
 

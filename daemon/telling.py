@@ -9,6 +9,7 @@ from upramp.daemon.events import (
     FileFailed,
     FileSkipped,
     LedgerRefused,
+    ProductSuperseded,
     RetryPlanned,
     SegmentArrived,
     SegmentCommitted,
@@ -26,7 +27,7 @@ def tell(event: Event) -> None:
         case SegmentArrived(work) | SegmentStarted(work):
             with bound(segment_id=work.segment_id, exposure_id=work.exposure_id):
                 _tell_work(event)
-        case SegmentCommitted() | SegmentSuperseded():
+        case SegmentCommitted() | SegmentSuperseded() | ProductSuperseded():
             with bound(segment_id=event.segment_id, exposure_id=event.exposure_id):
                 _tell_made(event)
         case FileSkipped() | FileFailed() | RetryPlanned():
@@ -47,6 +48,9 @@ def _tell_work(event: SegmentArrived | SegmentStarted) -> None:
     path = str(work.identity.path)
     if isinstance(event, SegmentStarted):
         log.info("segment_started", path=path, attempt=work.tries.attempts + 1)
+        if not work.tries.attempts:
+            for step, notice in work.notices:
+                log.warning("parameter_unsupported", step=step, notice=notice)
     else:
         meta = work.plan.uncal.meta
         log.info(
@@ -54,11 +58,20 @@ def _tell_work(event: SegmentArrived | SegmentStarted) -> None:
         )
 
 
-def _tell_made(event: SegmentCommitted | SegmentSuperseded) -> None:
+def _tell_made(event: SegmentCommitted | SegmentSuperseded | ProductSuperseded) -> None:
     path = str(event.path)
     if isinstance(event, SegmentSuperseded):
         log.info("segment_superseded", path=path, version=event.version)
         return
+    if isinstance(event, ProductSuperseded):
+        log.info("product_superseded", path=path, kind=event.kind)
+        return
+    for run in event.step_runs:
+        if run["state"] == "SKIPPED":
+            log.debug("step_skipped", step=run["step"], reason=run.get("reason"))
+        else:
+            seconds, counters = round(run.get("wall_s") or 0.0, 3), run.get("counters") or {}
+            log.debug("step_finished", step=run["step"], seconds=seconds, counters=dict(counters))
     for product in event.products:
         log.info("product_published", path=product["path"], bytes=product["bytes"], kind=product["kind"])
     log.info(

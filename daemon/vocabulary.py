@@ -152,10 +152,8 @@ EVENTS: dict[str, Event] = {
             "checksum": "SHA-256 of the file",
             "segment": "number of the segment, EXSEGNUM",
             "segments": "how many the exposure has, EXSEGTOT",
-            "version": _VERSION,
         },
     ),
-    "segment_queued": Event("A segment waits for a worker.", "debug", {"queued": "length of the queue"}),
     "segment_started": Event("Calibration of a segment begins.", fields={"path": _PATH, "attempt": _ATTEMPT}),
     "step_finished": Event(
         "A step is done.",
@@ -163,12 +161,16 @@ EVENTS: dict[str, Event] = {
         {"seconds": _SECONDS, "counters": "what the step counted, name -> number"},
     ),
     "step_skipped": Event("A step was skipped.", "debug", {"reason": _REASON}),
+    "parameter_unsupported": Event(
+        "Parameters ask for something that this version does not do; the step runs without it.",
+        "warning",
+        {"notice": "what is asked for, and what is done instead"},
+    ),
     "segment_calibrated": Event(
         "A segment is calibrated.",
         fields={
             "path": _PATH,
             "seconds": _SECONDS,
-            "cpu_seconds": "processor seconds, all threads",
             "megabytes": _MEGABYTES,
             "counters": "what the steps counted, name -> number",
         },
@@ -213,9 +215,9 @@ EVENTS: dict[str, Event] = {
     ),
     # references and ledger
     "references_resolved": Event(
-        "Best references were looked up.",
+        "Best references were looked up, and those needed are in the local cache.",
         "debug",
-        {"context": "CRDS context", "references": "type -> file or N/A", "seconds": _SECONDS},
+        {"context": "CRDS context", "references": "how many files", "seconds": _SECONDS},
     ),
     "crds_unreachable": Event(
         "The CRDS server does not answer; what the local cache holds is used.", "warning", {"reason": _REASON}
@@ -230,25 +232,18 @@ EVENTS: dict[str, Event] = {
         "debug",
         {"reference": "file name", "type": "reference type", "seconds": _SECONDS, "bytes": "size prepared"},
     ),
-    "parameters_ignored": Event(
-        "A CRDS parameter reference sets parameters that the step does not have.",
-        "debug",
-        {"reference": "file name", "names": "the parameters"},
-    ),
     "ledger_recovered": Event(
         "Leftovers of an interrupted writer were put in order.",
         "warning",
-        {"folder": "the ledger", "removed": "files that were never committed and are removed"},
+        {
+            "folder": "the ledger",
+            "removed": "files that did not count: never committed, or merged into others",
+        },
     ),
     "ledger_refused": Event(
         "The ledger could not be written (a full disk, for one); the same is tried again.",
         "warning",
         {"reason": _REASON, "wait_s": "seconds until then"},
-    ),
-    "ledger_compacted": Event(
-        "Small ledger files were merged.",
-        "debug",
-        {"table": "which table", "files": "how many became one", "seconds": _SECONDS},
     ),
     "scratch_cleaned": Event(
         "Half-written files of an interrupted run were removed.",

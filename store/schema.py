@@ -140,7 +140,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _col(
                 "references",
                 pa.list_(_REFERENCE),
-                "reference files: type, name, path, checksum (sha1:...), CRDS context; name N/A where none applies",
+                "reference files: type, name, path, checksum (sha1:...), CRDS context; N/A if none applies",
             ),
             _col("counters", pa.map_(pa.string(), pa.int64()), "counts, such as saturated pixels or jumps"),
             _col("started", TIME, "time at which the step began"),

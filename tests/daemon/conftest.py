@@ -15,7 +15,7 @@ import pytest
 
 from upramp.daemon import handlers
 from upramp.daemon.config import Config, Output
-from upramp.daemon.desk import Desk, Settings
+from upramp.daemon.desk import Desk, Settings, never
 from upramp.daemon.events import Event, FileSettled
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy
 from upramp.stages.core.errors import Unprocessable
@@ -62,6 +62,7 @@ class FakeCalibrator:
         self.calibrated: list[str] = []
         self.failures: dict[str, list[BaseException]] = {}
         self.parameters = "default"
+        self.notices: list[tuple[str, str]] = []
         self.during: Callable[[Path], None] = lambda path: None
 
     def plan(self, path: Path, settings: Settings) -> Any:
@@ -94,9 +95,10 @@ class FakeCalibrator:
         def fingerprint(sha256: str) -> str:
             return hashlib.sha256(f"{sha256} {self.parameters}".encode()).hexdigest()
 
-        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, settings=settings, text=path.read_text())
+        facts = {"settings": settings, "text": path.read_text(), "notices": self.notices}
+        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, **facts)
 
-    def calibrate(self, plan: Any, input_sha256: str) -> Any:
+    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
         uncal, output = plan.uncal, plan.settings.config.output.folder
         self.hook("calibrate")
         if waiting := self.failures.get(uncal.path.name):

@@ -147,8 +147,11 @@ def test_explain_shows_values_with_their_sources_and_processes_nothing(upramp, w
                 references=[
                     {"type": "superbias", "name": "sb.fits", "path": "/c/sb.fits", "context": "jwst_1.pmap"}
                 ],
+                notices=["snow is not in this version"],
             ),
-            SimpleNamespace(name="jump", state="skip", reason="2 groups", parameters={}, references=[]),
+            SimpleNamespace(
+                name="jump", state="skip", reason="2 groups", parameters={}, references=[], notices=[]
+            ),
         ]
         facts = {"steps": steps, "context": "jwst_1.pmap", "crds_version": "13"}
         return SimpleNamespace(**vars(plan(path, settings)), **facts)
@@ -161,8 +164,10 @@ def test_explain_shows_values_with_their_sources_and_processes_nothing(upramp, w
     assert "skip = False  [default]" in shown.out
     assert "superbias: sb.fits  /c/sb.fits" in shown.out
     assert "2 jump  skip: 2 groups" in shown.out
+    assert "snow is not in this version" in shown.out
     facts = json.loads(upramp("explain", str(path), "--json").out)
     assert facts["steps"][0]["parameters"] == [{"name": "skip", "value": False, "source": "default"}]
+    assert [step["notices"] for step in facts["steps"]] == [["snow is not in this version"], []]
     assert workshop.calibrator.calibrated == []
     assert not workshop.config.output.folder.exists()
 

@@ -178,11 +178,11 @@ class TestLibraries:
     def test_rooms_that_do_not_know_the_daemon_speak_through_the_logging_module(self, lines):
         log = logging.getLogger("upramp.store.prepared")
         lines.configure(level="debug")
-        log.debug("ledger_compacted", extra={"table": "products", "files": 64, "seconds": 0.2})
+        log.debug("reference_prepared", extra={"reference": "d.fits", "type": "dark", "seconds": 0.2})
         log.warning("free text %d", 1)
         first, second = lines()
-        assert (first["event"], first["table"], first["files"]) == ("ledger_compacted", "products", 64)
-        assert set(first) == {"timestamp", "level", "event", "table", "files", "seconds"}
+        assert (first["event"], first["reference"], first["type"]) == ("reference_prepared", "d.fits", "dark")
+        assert set(first) == {"timestamp", "level", "event", "reference", "type", "seconds"}
         assert (second["event"], second["message"]) == ("third_party", "free text 1")
         lines.configure(level="info")
         logging.getLogger("upramp.store.x").info("scratch_cleaned", extra={"folder": "/s", "files": 1})
@@ -227,7 +227,8 @@ class TestVocabulary:
     def calls(self):
         """Every ``log.<level>("event", ...)`` of the code: place, level, arguments, names of fields.
 
-        Loggers of structlog take fields as keywords, those of the logging module as ``extra={...}``.
+        Loggers of structlog take fields as keywords, those of the logging module as ``extra={...}``;
+        "**" among the names stands for others.
         """
         for folder in ("daemon", "simulate", "store", "stages"):
             for file in sorted((ROOT / folder).rglob("*.py")):
@@ -237,7 +238,7 @@ class TestVocabulary:
                     owner = getattr(node.func.value, "id", getattr(node.func.value, "attr", ""))
                     if owner.strip("_") not in ("log", "logger") or node.func.attr not in LEVELS:
                         continue
-                    fields = [k.arg for k in node.keywords if k.arg and k.arg != "extra"]
+                    fields = [k.arg or "**" for k in node.keywords if k.arg != "extra"]
                     for extra in (k.value for k in node.keywords if k.arg == "extra"):
                         assert isinstance(extra, ast.Dict), "extra must be a literal dict"
                         fields += [key.value for key in extra.keys]
@@ -256,7 +257,14 @@ class TestVocabulary:
                 continue
             if level != EVENTS[name].level:
                 wrong.append(f"{place}: {name} is said at {level}, the vocabulary has {EVENTS[name].level}")
-            odd = set(fields) - {*EVENTS[name].fields, *COMMON, "exc_info"}
+            odd = set(fields) - {*EVENTS[name].fields, *COMMON, "exc_info", "**"}
             wrong += [f"{place}: {name} has no field {f}" for f in sorted(odd)]
         assert not wrong, "\n".join(wrong)
-        assert {"file_settled", "watch_started"} <= used
+        assert used == set(EVENTS) - {"third_party", "unknown_event"}, "an event that nothing emits"
+
+    def test_every_field_is_given_by_some_call(self):
+        given: dict[str, set[str]] = {}
+        for _, _, args, fields in self.calls():
+            given.setdefault(args[0].value, set()).update(fields)
+        left = {n: set(EVENTS[n].fields) - fields for n, fields in given.items() if "**" not in fields}
+        assert not {name: fields for name, fields in left.items() if fields}

@@ -28,7 +28,7 @@ class Calibrator:
         vars(meta).update(dict.fromkeys(names))
         stem = path.name.removesuffix("_uncal.fits")
         uncal = Facts(segment_id=stem, exposure_id=stem, meta=meta)
-        return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, deadly=facts["deadly"])
+        return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, notices=[], deadly=facts["deadly"])
 
     def calibrate(self, plan, sha256):
         if plan.deadly:

@@ -87,7 +87,13 @@ def product(tmp_path: Path) -> Path:
 def root(tmp_path: Path, product: Path) -> Path:
     """A ledger with one run that made the product from one input in job j, and job k for something else."""
     folder = tmp_path / "ledger"
-    gain = {"type": "gain", "name": "gain_1.fits", "path": "/c/gain_1.fits", "checksum": "sha1:cd", "context": "c"}
+    gain = {
+        "type": "gain",
+        "name": "gain_1.fits",
+        "path": "/c/gain_1.fits",
+        "checksum": "sha1:cd",
+        "context": "c",
+    }
     step = {"run_id": "r", "input_sha256": "ab", "state": "COMPLETE"}
     found = product.stat()
     row = {

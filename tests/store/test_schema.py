@@ -25,7 +25,13 @@ def example(table: str) -> dict[str, Any]:
     special: Mapping[str, Any] = {
         "parameters": [{"name": "rejection_threshold", "value": "5.0", "source": "config"}],
         "references": [
-            {"type": "gain", "name": "g.fits", "path": "/c/g.fits", "checksum": f"sha1:{SHA[:40]}", "context": "c.pmap"}
+            {
+                "type": "gain",
+                "name": "g.fits",
+                "path": "/c/g.fits",
+                "checksum": f"sha1:{SHA[:40]}",
+                "context": "c.pmap",
+            }
         ],
         "inputs": [{"path": "/in/a_uncal.fits", "sha256": SHA}],
         "counters": {"jumps": 12, "saturated": 2**40},

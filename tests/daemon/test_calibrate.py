@@ -1,0 +1,135 @@
+"""One small simulated file, planned and calibrated for real; CRDS is a table of files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from structlog.testing import capture_logs
+
+from upramp.daemon import calibrate
+from upramp.daemon.config import Config, Output, Run, Store
+from upramp.simulate import detector, references, uncal
+from upramp.simulate.cache import Cache
+from upramp.simulate.expose import expose
+from upramp.simulate.observation import Observation
+from upramp.stages.core.errors import Retryable
+from upramp.stages.core.runner import Interrupted
+from upramp.store.references import Best
+
+SIZE = 72
+
+
+class Table:
+    """Stands for CRDS: whatever lies in a folder is best."""
+
+    context, version = "jwst_0001.pmap", "1"
+
+    def __init__(self, folder: Path) -> None:
+        self.files = {path.name.split("_")[2]: path for path in folder.rglob("*.fits")}
+
+    def parameters(self, header, types):
+        return {}
+
+    def best(self, header, wanted):
+        found = {r: self.files.get(r) for r in wanted}
+        return {r: Best(r, p and p.name, p, "" if p else "N/A", False) for r, p in found.items()}
+
+    def fetch(self, best):
+        return best.path
+
+    def checksum(self, best):
+        return f"sha1:{best.path.stat().st_mtime_ns}"
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Plans for an exposure of its own; keyword arguments are [steps] sections."""
+    observation = Observation(detector="NRCALONG", ny=SIZE, nx=SIZE, subarray="SUB72P", ngroups=4)
+    chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.0)
+    cache = Cache(tmp_path / "crds")
+    references.write_all(cache, chip, [observation])
+    taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation)
+    (path,) = uncal.write_exposure(tmp_path / "in", taken.counts, observation)
+    crds = Table(tmp_path / "crds")
+    monkeypatch.setattr(calibrate, "crds_of", lambda config: crds)
+    config = replace(
+        Config(),
+        output=Output(tmp_path / "out"),
+        store=Store(cache=tmp_path / "cache", fsync=False),
+        run=Run(threads=1, memory_limit_mb=16),
+    )
+
+    def planned(**steps):
+        return calibrate.plan(calibrate.CalibrationJob(path, "run", replace(config, steps=steps)))
+
+    planned.crds, planned.output = crds, tmp_path / "out"
+    return planned
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix == ".fits")
+
+
+def test_a_file_that_changes_meanwhile_leaves_no_product(make):
+    plan = make()
+
+    def touch():
+        plan.uncal.path.touch()
+        return False
+
+    with pytest.raises(Retryable, match="changed while it was calibrated"):
+        calibrate.calibrate(plan, "0" * 64, touch)
+    assert left(make.output) == []
+    assert len(calibrate.calibrate(make(), "0" * 64).products) == 2
+    assert len(left(make.output)) == 2
+
+
+@pytest.mark.parametrize("after", [0, 1, 10**9])
+def test_work_that_was_abandoned_publishes_nothing(make, after):
+    asked = []
+
+    def stop():
+        asked.append(None)
+        return len(asked) > after
+
+    if after == 10**9:
+        calibrate.calibrate(make(), "0" * 64, stop)
+        after = len(asked) - 1  # the last question, before publishing
+        asked.clear()
+        for path in make.output.rglob("*.fits"):
+            path.unlink()
+    with pytest.raises(Interrupted):
+        calibrate.calibrate(make(), "0" * 64, stop)
+    assert left(make.output) == []
+
+
+def test_what_parameters_ask_for_in_vain_is_noted(make):
+    with capture_logs() as lines:
+        plan = make(jump={"expand_large_events": True})
+    ((step, notice),) = plan.notices
+    assert step == "jump" and "expand_large_events" in notice
+    (line,) = [line for line in lines if line["event"] == "references_resolved"]
+    assert line["references"] == sum(bool(r["path"]) for s in plan.steps for r in s.references) > 5
+    (run,) = [s for s in calibrate.calibrate(plan, "0" * 64).step_runs if s["step"] == "jump"]
+    assert notice in run["reason"]
+
+
+def test_a_dark_that_does_not_fit_still_tells_the_dark_current(make):
+    """It counts in the variance though the dark is not subtracted."""
+
+    def variance(keyword: float, **steps):
+        fits.setval(make.crds.files["dark"], "NFRAMES", value=99)
+        fits.setval(make.crds.files["dark"], "AVDRKCUR", value=keyword)
+        outcome = calibrate.calibrate(make(**steps), "0" * 64)
+        (dark,) = [s for s in outcome.step_runs if s["step"] == "dark_current"]
+        assert dark["state"] == "SKIPPED" and "NFRAMES = 99" in dark["reason"]
+        return fits.getdata(outcome.products[0]["path"], "VAR_POISSON").astype(float)
+
+    without, with_it = variance(0.0), variance(50.0)
+    assert np.nanmedian(with_it) > np.nanmedian(without)
+    given = variance(0.0, dark_current={"average_dark_current": 50.0})
+    assert np.array_equal(given, with_it, equal_nan=True)
