@@ -21,11 +21,19 @@ import numpy as np
 
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep, Pass, margin, plan
-from upramp.stages.core.step import Station, Survey, Window
+from upramp.stages.core.step import Survey, Window
+from upramp.stages.core.windows import (
+    Arenas,
+    Drain,
+    Fill,
+    Job,
+    cut_blocks,
+    make_window,
+    span,
+    trim,
+    window_bytes,
+)
 
-BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
-STRIP_ROWS = 64
-LEAST_COLUMNS = 8
 SURVEY_BYTES = 32 << 20  # what a survey looks at in one go
 
 
@@ -120,23 +128,6 @@ class _Clock:
         self._w, self._c = w, c
 
 
-Fill = Callable[[Window, int, int], None]
-Drain = Callable[[Window, int, int], None]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A set of blocks to be sent from ``fill`` through ``stations`` to ``drain``."""
-
-    meta: ExposureMeta
-    stations: Sequence[tuple[str, Station]]
-    outputs: Mapping[str, tuple[str, Any]]
-    fill: Fill
-    drain: Drain
-    drain_name: str
-    i0: int = 0
-
-
 def run(
     source: Source,
     sink: Sink,
@@ -167,19 +158,20 @@ def run(
         Asked between batches; once true the run ends with `Interrupted`.
     """
     report = RunReport()
+    arenas = Arenas()
     fill: Fill = _counts(source)
     passes = plan(steps, cuts)
     for k, one in enumerate(passes):
         for position, survey in one.surveys:
             report.passes += 1
-            _survey(one, position, survey, meta, fill, threads, budget_bytes, report, stop)
+            _survey(one, position, survey, meta, fill, threads, budget_bytes, arenas, report, stop)
         report.passes += 1
         last = k == len(passes) - 1
         kept = None if last else RampStore.empty(meta)
         drain: Drain = _products(sink) if kept is None else kept.absorb
         whole = [(slice(0, meta.ny), slice(0, meta.nx))]
-        job = _Job(meta, one.stations(), _outputs(one), fill, drain, "write")
-        _work(job, whole, threads, budget_bytes, report, stop)
+        job = Job(meta, one.stations(), _outputs(one), fill, drain, "write")
+        _work(job, whole, threads, budget_bytes, arenas, report, stop)
         if kept is not None:
             fill = kept.load
     return report
@@ -193,6 +185,7 @@ def _survey(
     fill: Fill,
     threads: int,
     budget: int,
+    arenas: Arenas,
     report: RunReport,
     stop: Callable[[], bool],
 ) -> None:
@@ -203,11 +196,11 @@ def _survey(
     name = one.steps[position].name
     for first in range(0, meta.nints, step):
         last = min(first + step, meta.nints)
-        job = _Job(
+        job = Job(
             replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first
         )
         survey.begin(first, last)
-        _work(job, tiles, threads, budget, report, stop)
+        _work(job, tiles, threads, budget, arenas, report, stop)
         clock = _Clock()
         survey.finish()
         clock.lap(name)
@@ -241,36 +234,39 @@ def _products(sink: Sink) -> Drain:
         r0, r1, c0, c1 = w.core(lo, hi)
         if r1 > r0:
             rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
-            outputs = {k: np.ascontiguousarray(a[rows, ..., c0:c1]) for k, a in w.outputs.items()}
+            outputs = {k: trim(w, k, a[rows, ..., c0:c1]) for k, a in w.outputs.items()}
             sink.emit(lo + r0, w.x0 + c0, outputs)
 
     return drain
 
 
 def _work(
-    job: _Job,
+    job: Job,
     tiles: Sequence[tuple[slice, slice]],
     threads: int,
     budget: int,
+    arenas: Arenas,
     report: RunReport,
     stop: Callable[[], bool],
 ) -> None:
     """Cut the tiles into blocks and share these among the workers."""
     per_thread = budget // threads
     edge = margin(job.stations)
-    blocks = [(k, *b) for k, tile in enumerate(tiles) for b in _blocks(job, *tile, per_thread, edge)]
-    local = threading.local()
+    blocks = [(k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge)]
+    widths = [span(job, *columns, edge) for _, _, columns in blocks]
+    size = max((window_bytes(job, x1 - x0, per_thread, edge) for x0, x1 in widths), default=0)
 
     def one(block: tuple[int, tuple[int, int], tuple[int, int]]) -> None:
         clock = _Clock()
         tile, (s0, s1), (c0, c1) = block
-        x0, x1 = max(c0 - edge, 0), min(c1 + edge, job.meta.nx)
-        window = _window(local, job, x1 - x0, per_thread, edge)
+        x0, x1 = span(job, c0, c1, edge)
+        arena = arenas.take(size)
+        window = make_window(arena, job, x1 - x0, per_thread, edge)
         window.x0, window.core_rows, window.core_columns = x0, (s0, s1), (c0, c1)
         window.i0, window.tile = job.i0, tile
         _roll(window, job, edge, clock, stop)
-        report.merge(clock, window.counters)
-        window.counters.clear()
+        arenas.put(arena)
+        report.merge(clock, window.counters if job.counts else Counter())
 
     if threads == 1 or len(blocks) <= 1:
         for block in blocks:
@@ -287,57 +283,7 @@ def _work(
             raise
 
 
-def _row_bytes(job: _Job, columns: int) -> int:
-    """Bytes of one window row."""
-    samples = job.meta.nints * job.meta.ngroups
-    planes = [np.dtype(d).itemsize for _, s in job.stations for d in s.planes.values()]
-    pixel = samples * (4 + 1 + sum(planes)) + 4
-    for kind, dtype in job.outputs.values():
-        pixel += np.dtype(dtype).itemsize * (job.meta.nints if kind == "integration" else 1)
-    return pixel * columns
-
-
-def _blocks(
-    job: _Job, rows: slice, columns: slice, per_thread: int, edge: int
-) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Strips of rows, and where even one row is too large, of columns."""
-    width = max(columns.stop - columns.start, 1)
-    lag = 2 * edge + 2
-    while width > LEAST_COLUMNS and _row_bytes(job, width + 2 * edge) * lag > per_thread:
-        width = -(-width // 2)
-    height = max(STRIP_ROWS, 16 * edge)
-    return [
-        ((y, min(y + height, rows.stop)), (x, min(x + width, columns.stop)))
-        for x in range(columns.start, columns.stop, width)
-        for y in range(rows.start, rows.stop, height)
-    ]
-
-
-def _window(local: threading.local, job: _Job, columns: int, per_thread: int, edge: int) -> Window:
-    """This worker's window, made anew only when the width changes: first touch is dear."""
-    cached = getattr(local, "window", None)
-    if cached is not None and cached.data.shape[-1] == columns:
-        return cached
-    local.window = None
-    row = _row_bytes(job, columns)
-    lag = 2 * edge
-    batch = max(8, min(BATCH_BYTES // row, STRIP_ROWS))
-    batch = max(1, min(batch, per_thread // row - lag))
-    cap = batch + lag
-    m = job.meta
-    shape = (cap, m.nints, m.ngroups, columns)
-    window = Window(np.empty(shape, "f4"), np.empty(shape, "u1"), np.empty((cap, columns), "u4"))
-    for _, station in job.stations:
-        for name, dtype in station.planes.items():
-            window.planes[name] = np.empty(shape, dtype)
-    for name, (kind, dtype) in job.outputs.items():
-        between = (m.nints,) if kind == "integration" else ()
-        window.outputs[name] = np.empty((cap, *between, columns), dtype)
-    local.window = window
-    return window
-
-
-def _roll(w: Window, job: _Job, edge: int, clock: _Clock, stop: Callable[[], bool]) -> None:
+def _roll(w: Window, job: Job, edge: int, clock: _Clock, stop: Callable[[], bool]) -> None:
     """Let one block's rows roll through all stations."""
     s0, s1 = w.core_rows
     w.top, w.bottom = max(s0 - edge, 0), min(s1 + edge, job.meta.ny)

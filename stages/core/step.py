@@ -37,6 +37,8 @@ class Window:
         What a step's first station leaves for its second, one row per window row.
     outputs : dict of ndarray
         What the last steps make: ``rate.*`` (rows, columns), ``rateints.*`` (rows, nints, columns).
+    trimmed : dict of ndarray
+        Room for outputs without the margin, flat; only where columns are cut.
     y0, x0 : int
         Detector row and column (0-based, of the exposure's array) of element [0, ..., 0].
     i0 : int
@@ -57,6 +59,7 @@ class Window:
     pdq: np.ndarray
     planes: dict[str, np.ndarray] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    trimmed: dict[str, np.ndarray] = field(default_factory=dict)
     y0: int = 0
     x0: int = 0
     i0: int = 0

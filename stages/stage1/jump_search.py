@@ -20,7 +20,7 @@ FEW = 24  # samples that are sorted; with more, medians are enclosed by counting
 # the enclosing: first step in sigma, how often at most, and which part of the columns may remain open
 SEARCH_REACH = 0.15
 SEARCH_STEPS = 10
-SEARCH_REST = 16
+SEARCH_REST = 5
 
 # how outliers are told
 ITERATED, ONCE, CLIPPED_BY_GROUP, CLIPPED = 0, 1, 2, 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
-from upramp.stages.core import runner
+from upramp.stages.core import runner, windows
 from upramp.stages.pipelines import NEAR_INFRARED
 from upramp.stages.stage1 import refpix
 
@@ -113,10 +113,10 @@ def test_fused_is_step_by_step(
     facts |= {"nframes": nframes, "frame_divisor": 4, "gain_factor": 1.5}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refpix, "DETECTOR", width)
-        patch.setattr(runner, "STRIP_ROWS", max(data.shape))
+        patch.setattr(windows, "STRIP_ROWS", max(data.shape))
         every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
         single = calibrate(through, data, refs, every, **facts)
-        patch.setattr(runner, "STRIP_ROWS", strip)
+        patch.setattr(windows, "STRIP_ROWS", strip)
         patch.setattr(runner, "SURVEY_BYTES", looked_at)
         options = {"threads": threads, "cuts": cuts, "budget_bytes": budget}
         fused = calibrate(through, data, refs, options, **facts)

@@ -1,0 +1,158 @@
+"""Blocks of rows and columns, and the windows in which their rows roll.
+
+A window's size follows from the budget alone: rows enter in batches that stay in a core's
+cache, and where one row of all integrations is too large (a time series of thousands) the columns are
+cut as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.step import Station, Window
+
+BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
+STRIP_ROWS = 64
+LEAST_COLUMNS = 8
+
+
+Fill = Callable[[Window, int, int], None]
+Drain = Callable[[Window, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A set of blocks to be sent from ``fill`` through ``stations`` to ``drain``."""
+
+    meta: ExposureMeta
+    stations: Sequence[tuple[str, Station]]
+    outputs: Mapping[str, tuple[str, Any]]
+    fill: Fill
+    drain: Drain
+    drain_name: str
+    i0: int = 0
+    counts: bool = True
+
+
+class Arenas:
+    """Memory of the workers' windows, kept from block to block and from pass to pass.
+
+    Fresh memory is dear to touch, and the allocator does not give back what threads
+    have freed: so each worker has one piece, and windows are views of it.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def take(self, size: int) -> np.ndarray:
+        """A piece of at least ``size`` bytes; put it back after use."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            arena = np.empty(0, "u1")
+        return arena if arena.nbytes >= size else np.empty(size, "u1")
+
+    def put(self, arena: np.ndarray) -> None:
+        """Give a piece back."""
+        self._free.append(arena)
+
+
+def trim(w: Window, name: str, core: np.ndarray) -> np.ndarray:
+    """An output's core as a contiguous array, copied only where columns were cut."""
+    if core.flags.c_contiguous:
+        return core
+    if name not in w.trimmed:
+        return np.ascontiguousarray(core)
+    room = w.trimmed[name][: core.size].reshape(core.shape)
+    np.copyto(room, core)
+    return room
+
+
+def row_bytes(job: Job, columns: int) -> int:
+    """Bytes of one window row."""
+    samples = job.meta.nints * job.meta.ngroups
+    planes = [np.dtype(d).itemsize for _, s in job.stations for d in s.planes.values()]
+    pixel = samples * (4 + 1 + sum(planes)) + 4
+    for kind, dtype in job.outputs.values():
+        pixel += np.dtype(dtype).itemsize * (job.meta.nints if kind == "integration" else 1)
+    return pixel * columns
+
+
+def cut_blocks(
+    job: Job, rows: slice, columns: slice, per_thread: int, edge: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Strips of rows, and where even one row is too large, of columns."""
+    width = max(columns.stop - columns.start, 1)
+    lag = 2 * edge + 2
+    while width > LEAST_COLUMNS and row_bytes(job, width + 2 * edge) * lag > per_thread:
+        width = -(-width // 2)
+    height = max(STRIP_ROWS, 16 * edge)
+    return [
+        ((y, min(y + height, rows.stop)), (x, min(x + width, columns.stop)))
+        for x in range(columns.start, columns.stop, width)
+        for y in range(rows.start, rows.stop, height)
+    ]
+
+
+def span(job: Job, c0: int, c1: int, edge: int) -> tuple[int, int]:
+    """Columns of a block with their margin."""
+    return max(c0 - edge, 0), min(c1 + edge, job.meta.nx)
+
+
+def capacity(job: Job, columns: int, per_thread: int, edge: int) -> int:
+    """Rows of a window: a batch, and those that lag behind."""
+    row = row_bytes(job, columns)
+    lag = 2 * edge
+    batch = max(8, min(BATCH_BYTES // row, STRIP_ROWS))
+    return max(1, min(batch, per_thread // row - lag)) + lag
+
+
+Spec = tuple[str, tuple[int, ...], Any]
+
+
+def arrays(job: Job, columns: int, per_thread: int, edge: int) -> list[Spec]:
+    """Name, shape and dtype of all arrays of a window."""
+    cap, m = capacity(job, columns, per_thread, edge), job.meta
+    shape = (cap, m.nints, m.ngroups, columns)
+    specs: list[Spec] = [("data", shape, "f4"), ("gdq", shape, "u1"), ("pdq", (cap, columns), "u4")]
+    for _, station in job.stations:
+        specs += [(f"planes/{name}", shape, dtype) for name, dtype in station.planes.items()]
+    for name, (kind, dtype) in job.outputs.items():
+        one = (cap, *((m.nints,) if kind == "integration" else ()), columns)
+        specs.append((f"outputs/{name}", one, dtype))
+        if columns < m.nx:
+            specs.append((f"trimmed/{name}", (int(np.prod(one)),), dtype))
+    return specs
+
+
+def aligned(spec: Spec) -> int:
+    """Bytes of an array, rounded up to a cache line."""
+    _, shape, dtype = spec
+    return -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64
+
+
+def window_bytes(job: Job, columns: int, per_thread: int, edge: int) -> int:
+    return sum(aligned(spec) for spec in arrays(job, columns, per_thread, edge))
+
+
+def make_window(arena: np.ndarray, job: Job, columns: int, per_thread: int, edge: int) -> Window:
+    """A window whose arrays lie in ``arena``."""
+    found: dict[str, np.ndarray] = {}
+    at = 0
+    for spec in arrays(job, columns, per_thread, edge):
+        name, shape, dtype = spec
+        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        found[name] = arena[at : at + count].view(dtype).reshape(shape)
+        at += aligned(spec)
+
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): a for k, a in found.items() if k.startswith(prefix)}
+
+    return Window(
+        found["data"], found["gdq"], found["pdq"], group("planes/"), group("outputs/"), group("trimmed/")
+    )
