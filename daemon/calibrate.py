@@ -1,46 +1,47 @@
-"""One uncal file: what would be done with it, and doing it.
+"""One uncal file, calibrated as planned.
 
-``plan`` opens the file, asks CRDS for references and parameters and says which steps run, why others do
-not, and with what. ``calibrate`` prepares the references, sends the counts through the steps and publishes
-the products. It knows files and steps, but not the ledger: what it returns are rows for it.
+``plan`` (see ``planning``) opens the file, asks CRDS for references and parameters and says which steps run.
+``calibrate`` prepares the references, sends the counts through the steps and publishes the products. It
+knows files and steps, but not the ledger: what it returns are rows for it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from upramp.daemon.config import Config
-from upramp.daemon.desk import identify, never, refuse_changed, upramp_version
-from upramp.daemon.events import Identity
-from upramp.daemon.logs import bound, get_logger
+from upramp.daemon.desk import never, refuse_changed
 from upramp.daemon.machine import cores, peak_mb
+from upramp.daemon.planning import CalibrationJob, CalibrationPlan, PlannedStep, plan
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
-from upramp.stages.core.step import Context, Step
+from upramp.stages.core.step import Context
 from upramp.stages.core.tally import Tally
-from upramp.stages.core.whole import WholeStep
 from upramp.stages.guider.pipeline import run_guider
 from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
 from upramp.store.naming import scratch_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.products import Published, RateWriter, write_product
-from upramp.store.provenance import fingerprint, parameter_rows
+from upramp.store.provenance import parameter_rows
 from upramp.store.raw_reference import raw_reference
-from upramp.store.references import Best, Crds, CrdsSettings, open_crds
-from upramp.store.uncal import Uncal, open_uncal
+from upramp.store.uncal import Uncal
 
-log = get_logger()
+__all__ = [
+    "CalibrationJob",
+    "CalibrationOutcome",
+    "CalibrationPlan",
+    "PlannedStep",
+    "calibrate",
+    "plan",
+    "stream",
+]
 
 GUIDER_TABLES = (
     "PLANNED REFERENCE STARS",
@@ -52,85 +53,6 @@ GUIDER_TABLES = (
 
 
 @dataclass(frozen=True)
-class CalibrationJob:
-    """A file to calibrate, and how."""
-
-    path: Path
-    run_id: str
-    config: Config
-    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """What is to be done with one step.
-
-    ``parameters``: name -> (value, where it came from); ``references``: rows with type, name, path, context.
-    """
-
-    step: Step | WholeStep
-    params: Any
-    state: str
-    reason: str
-    parameters: Mapping[str, tuple[Any, str]]
-    references: tuple[Mapping[str, Any], ...]
-    best: Mapping[str, Best]
-    pars_file: str = ""
-    notices: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The step's name."""
-        return self.step.name
-
-    @property
-    def runs(self) -> bool:
-        """Whether it is to run."""
-        return self.state == "run"
-
-
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """What is to be done with one file; ``identity`` is that of the file when it was opened."""
-
-    job: CalibrationJob
-    identity: Identity
-    uncal: Uncal
-    pipeline: pipelines.Pipeline
-    steps: tuple[PlannedStep, ...]
-    crds: Crds = field(repr=False)
-
-    @property
-    def context(self) -> str:
-        """The CRDS context."""
-        return self.crds.context
-
-    @property
-    def crds_version(self) -> str:
-        """Version of the CRDS client."""
-        return self.crds.version
-
-    @property
-    def notices(self) -> list[tuple[str, str]]:
-        """(step, what its parameters ask for and this version does not do)."""
-        return [(s.name, notice) for s in self.steps for notice in s.notices]
-
-    def fingerprint(self, input_sha256: str) -> str:
-        """What the products would be made from, as one number."""
-        steps = [
-            (s.name, {n: v for n, (v, _) in s.parameters.items()} | {"state": s.state, "reason": s.reason})
-            for s in self.steps
-        ]
-        references = {
-            b.reftype: self.crds.checksum(b) if b.path else str(b.name or b.reason)
-            for s in self.steps
-            for b in s.best.values()
-        }
-        return fingerprint(input_sha256, steps, references, upramp_version())
-
-
-@dataclass(frozen=True)
 class CalibrationOutcome:
     """Rows for the ledger, and what it took."""
 
@@ -139,93 +61,6 @@ class CalibrationOutcome:
     integrations: list[dict[str, Any]]
     seconds: float
     peak_mb: float
-
-
-_opened: dict[tuple[Any, ...], Crds] = {}
-_opening = threading.Lock()
-
-
-def crds_of(config: Config) -> Crds:
-    """CRDS as the configuration wants it; one for each setting, because it remembers what it looked up."""
-    c = config.crds
-    overrides = {k: str(v) for k, v in config.references.items()}
-    settings = CrdsSettings(c.server or "", str(c.path or ""), c.context or "", c.offline, overrides)
-    key = (c, tuple(sorted(overrides.items())), config.cache_folder)
-    with _opening:
-        if key not in _opened:
-            _opened[key] = open_crds(settings, memory=config.cache_folder / "checksums.json")
-        return _opened[key]
-
-
-def plan(job: CalibrationJob) -> CalibrationPlan:
-    """Say what would be done with a file. Nothing is processed.
-
-    Raises
-    ------
-    Unprocessable
-        If the file is not a level-1b exposure that a pipeline here takes.
-    Misconfigured
-        If parameters or references are wrong.
-    Retryable
-        If the file or the CRDS server cannot be reached for the time being.
-    """
-    identity = identify(job.path)
-    uncal = open_uncal(job.path)
-    pipeline = pipelines.for_exposure(uncal.meta)
-    clock, crds = time.perf_counter(), crds_of(job.config)
-    types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
-    found = crds.parameters(uncal.header, types)
-    wanted = {r for s in pipeline.steps for r in s.references if not _is_parameter(s, r)}
-    best = crds.best(uncal.header, sorted(wanted))
-    steps = tuple(_planned(job.config, s, uncal, found.get(s.name, {}), best, crds) for s in pipeline.steps)
-    files = sum(bool(row["path"]) for s in steps for row in s.references)
-    seconds = round(time.perf_counter() - clock, 3)
-    with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
-        log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
-    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds)
-
-
-def _is_parameter(step: Step | WholeStep, reftype: str) -> bool:
-    """Whether a "reference" is a file that a parameter of the same name gives."""
-    return any(f.name == reftype for f in dataclasses.fields(step.params))
-
-
-def _planned(
-    config: Config,
-    step: Step | WholeStep,
-    uncal: Uncal,
-    pars: Mapping[str, tuple[Any, str]],
-    best: Mapping[str, Best],
-    crds: Crds,
-) -> PlannedStep:
-    """Parameters, references and whether the step runs."""
-    files = sorted({file for _, file in pars.values()})
-    values = {name: value for name, (value, _) in pars.items()}
-    params, sources = config.parameters(step.name, step.params, values, ", ".join(files))
-    sources = {n: f"crds: {pars[n][1]}" if src.startswith("crds") else src for n, src in sources.items()}
-    own = {r: best[r] for r in step.references if r in best}
-    for r in step.references:
-        given = getattr(params, r, None) if _is_parameter(step, r) else None
-        if given:
-            own[r] = Best(r, Path(given).name, Path(given), "given as a parameter", True)
-    reason = "skip = true" if params.skip else ""
-    if not reason:
-        missing = [r for r in step.references if r not in step.optional and not own[r].applies]
-        reason = f"no {' and no '.join(missing)} reference (N/A)" if missing else ""
-    reason = reason or step.skip_if(uncal.meta, params) or ""
-    rows = []
-    for r, b in own.items():
-        if not reason and b.applies and (r not in step.optional or b.name is not None):
-            own[r] = b = dataclasses.replace(b, path=crds.fetch(b))
-        elif b.path is not None:
-            own[r] = b = dataclasses.replace(b, path=None)
-        name = b.name if b.applies and b.name else "N/A" if not b.applies else b.reason
-        path = str(b.path) if b.path else None
-        rows.append({"type": r, "name": name, "path": path, "context": "" if b.overridden else crds.context})
-    parameters = {f.name: (getattr(params, f.name), sources[f.name]) for f in dataclasses.fields(params)}
-    notices = tuple(step.unsupported(params)) if isinstance(step, Step) and not reason else ()
-    state = "skip" if reason else "run"
-    return PlannedStep(step, params, state, reason, parameters, tuple(rows), own, ", ".join(files), notices)
 
 
 def calibrate(

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from structlog.testing import capture_logs
 
-from upramp.daemon import calibrate
+from upramp.daemon import calibrate, planning
 from upramp.daemon.config import Config, Output, Run, Store
 from upramp.simulate import detector, references, uncal
 from upramp.simulate.cache import Cache
@@ -55,7 +55,7 @@ def make(tmp_path, monkeypatch):
     taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation)
     (path,) = uncal.write_exposure(tmp_path / "in", taken.counts, observation)
     crds = Table(tmp_path / "crds")
-    monkeypatch.setattr(calibrate, "crds_of", lambda config: crds)
+    monkeypatch.setattr(planning, "crds_of", lambda config: crds)
     config = replace(
         Config(),
         output=Output(tmp_path / "out"),

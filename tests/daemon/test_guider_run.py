@@ -1,4 +1,4 @@
-"""Guide star exposures through `upramp run`, as a user does it: the flight acquisition and the other modes."""
+"""Guide star exposures through `upramp run`, as a user does it: the flight acquisition, the other modes."""
 
 from __future__ import annotations
 
