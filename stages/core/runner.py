@@ -34,7 +34,7 @@ from upramp.stages.core.windows import (
     window_bytes,
 )
 
-SURVEY_BYTES = 32 << 20  # what a survey looks at in one go
+SURVEY_BYTES = 12 << 20  # what a survey looks at in one go
 
 
 class Source(Protocol):

@@ -21,6 +21,7 @@ STRIP_ROWS = 64
 LEAST_COLUMNS = 8
 
 
+Spec = tuple[str, tuple[int, ...], Any]
 Fill = Callable[[Window, int, int], None]
 Drain = Callable[[Window, int, int], None]
 
@@ -75,12 +76,7 @@ def trim(w: Window, name: str, core: np.ndarray) -> np.ndarray:
 
 def row_bytes(job: Job, columns: int) -> int:
     """Bytes of one window row."""
-    samples = job.meta.nints * job.meta.ngroups
-    planes = [np.dtype(d).itemsize for _, s in job.stations for d in s.planes.values()]
-    pixel = samples * (4 + 1 + sum(planes)) + 4
-    for kind, dtype in job.outputs.values():
-        pixel += np.dtype(dtype).itemsize * (job.meta.nints if kind == "integration" else 1)
-    return pixel * columns
+    return sum(_bytes(spec) for spec in _row_arrays(job, columns, 1))
 
 
 def cut_blocks(
@@ -112,43 +108,41 @@ def capacity(job: Job, columns: int, per_thread: int, edge: int) -> int:
     return max(1, min(batch, per_thread // row - lag)) + lag
 
 
-Spec = tuple[str, tuple[int, ...], Any]
-
-
-def arrays(job: Job, columns: int, per_thread: int, edge: int) -> list[Spec]:
-    """Name, shape and dtype of all arrays of a window."""
-    cap, m = capacity(job, columns, per_thread, edge), job.meta
-    shape = (cap, m.nints, m.ngroups, columns)
-    specs: list[Spec] = [("data", shape, "f4"), ("gdq", shape, "u1"), ("pdq", (cap, columns), "u4")]
+def _row_arrays(job: Job, columns: int, rows: int) -> list[Spec]:
+    """Name, shape and dtype of all arrays of a window of so many rows."""
+    m = job.meta
+    shape = (rows, m.nints, m.ngroups, columns)
+    specs: list[Spec] = [("data", shape, "f4"), ("gdq", shape, "u1"), ("pdq", (rows, columns), "u4")]
     for _, station in job.stations:
         specs += [(f"planes/{name}", shape, dtype) for name, dtype in station.planes.items()]
     for name, (kind, dtype) in job.outputs.items():
-        one = (cap, *((m.nints,) if kind == "integration" else ()), columns)
+        one = (rows, *((m.nints,) if kind == "integration" else ()), columns)
         specs.append((f"outputs/{name}", one, dtype))
         if columns < m.nx:
             specs.append((f"trimmed/{name}", (int(np.prod(one)),), dtype))
     return specs
 
 
-def aligned(spec: Spec) -> int:
+def _bytes(spec: Spec) -> int:
     """Bytes of an array, rounded up to a cache line."""
     _, shape, dtype = spec
     return -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64
 
 
 def window_bytes(job: Job, columns: int, per_thread: int, edge: int) -> int:
-    return sum(aligned(spec) for spec in arrays(job, columns, per_thread, edge))
+    rows = capacity(job, columns, per_thread, edge)
+    return sum(_bytes(spec) for spec in _row_arrays(job, columns, rows))
 
 
 def make_window(arena: np.ndarray, job: Job, columns: int, per_thread: int, edge: int) -> Window:
     """A window whose arrays lie in ``arena``."""
     found: dict[str, np.ndarray] = {}
     at = 0
-    for spec in arrays(job, columns, per_thread, edge):
+    for spec in _row_arrays(job, columns, capacity(job, columns, per_thread, edge)):
         name, shape, dtype = spec
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         found[name] = arena[at : at + count].view(dtype).reshape(shape)
-        at += aligned(spec)
+        at += _bytes(spec)
 
     def group(prefix: str) -> dict[str, np.ndarray]:
         return {k.removeprefix(prefix): a for k, a in found.items() if k.startswith(prefix)}
