@@ -19,7 +19,9 @@ changes, or when a file of the same name settles in another folder, that is a ne
 was made of the old one is superseded. The same content again, from wherever, is no news. A file that
 lost to another folder's is not taken again just because it still lies there; at a start, files are
 taken in order of their times, so that the newest comes last. A file that only has a segment's name
-and cannot be read as one never displaces a good file in another folder. Inputs are only ever read.
+and cannot be read as one never displaces a good file in another folder, and a run that fails for other
+reasons than the content (settings, references, the machine) leaves a calibrated segment calibrated. Inputs
+are only ever read.
 """
 
 from __future__ import annotations
@@ -153,10 +155,8 @@ def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
     version, sha256 = _failed_version(desk, segment_id, present, identity, event.sha256)
     row = records.failed_row(identity, sha256, work, version, failure, tries.attempts, state)
     told: list[Event] = []
-    if present and present["state"] == "calibrated" and present["path"] != row["path"] and work is None:
-        # only its name says that it is this segment: recorded, but the good file elsewhere goes on counting
-        if version != present["version"]:
-            desk.commit({"segments": [row, records.plain(present)]})
+    if present and _goes_on_counting(present, row, work):
+        desk.commit({"segments": [row, records.plain(present)]})
     else:
         retired, old_products = _retire(desk, row, identity, set())
         tables = {"segments": [*retired, row], "products": old_products}
@@ -236,6 +236,19 @@ def _wait_for_change(desk: Desk, identity: Identity, work: Work | None) -> Seque
     if not desk.settings.service:
         desk.later(desk.settings.config.watch.settle_s, FileSettled(identity.path))
     return []
+
+
+def _goes_on_counting(present: Row, row: Row, work: Work | None) -> bool:
+    """Whether a calibrated segment stays so though a file of its name failed; the failure is on record.
+
+    A file that cannot be read, in another folder, has only the segment's name. And what is wrong with the
+    settings, the references or the machine says nothing against products made of the same content.
+    """
+    if present["state"] != "calibrated":
+        return False
+    if work is None and present["path"] != row["path"]:
+        return True
+    return row["version"] == present["version"] and not final_for_content(row["failure"])
 
 
 def _failed_version(

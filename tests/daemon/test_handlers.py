@@ -231,6 +231,40 @@ def test_failures_and_the_next_start(workshop, error, kind, again):
     assert len(workshop.told_of(SegmentCommitted)) == int(again)
 
 
+@pytest.mark.parametrize(
+    "error", [Misconfigured("no such context"), Retryable("no server"), WorkerDied("x"), KeyError("bug")]
+)
+def test_a_run_that_fails_for_other_reasons_than_the_content_leaves_good_work_standing(workshop, error):
+    path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
+    workshop.run(path)
+    before = workshop.picture()
+    workshop.calibrator.parameters = "mistaken"
+    workshop.calibrator.failures[path.name] = [error] * 3
+    workshop.run(path)
+    assert len(workshop.told_of(FileFailed)) == 1
+    assert workshop.picture() == before
+    workshop.calibrator.failures.clear()
+    workshop.calibrator.parameters = "default"
+    workshop.run(path)
+    assert [e.reason for e in workshop.told_of(FileSkipped)] == ["unchanged"]
+    assert workshop.read().state.exposures()[0]["state"] == "completed"
+
+
+def test_a_plan_that_cannot_be_made_leaves_good_work_standing(workshop, monkeypatch):
+    path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
+    workshop.run(path)
+    before = workshop.picture()
+
+    def refuse(path: Path, settings: Any) -> Any:
+        raise Misconfigured("no such context")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workshop.calibrator, "plan", refuse)
+        workshop.run(path)
+        assert len(workshop.told_of(FileFailed)) == 1
+    assert workshop.picture() == before
+
+
 def test_a_file_that_changes_under_our_hands_is_done_again_and_only_that_is_recorded(workshop):
     path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
 
