@@ -24,11 +24,18 @@ from upramp.store.asdf_tree import read_tree
 from upramp.store.fitsio import Unit, open_regular, parse_header, reading_error, scan
 from upramp.store.naming import InputName, parse_name
 from upramp.store.ramps import RampSource
-from upramp.store.vocabulary import DETECTORS, EXP_TYPES
+from upramp.store.vocabulary import DETECTORS, EXP_TYPES, GUIDER_TYPES
 
 _MAX_SIDE = 4096  # pixels; the longest axis of any JWST frame is 3200 (NIRSpec IRS2)
+_DETECTOR_SIDE = 2048  # pixels, reference pixels included; MIRI's detectors are smaller
 _MAX_GROUPS = 32768
 _MAX_INTS = 1 << 22
+_MAX_COUNT = 1 << 31  # integers of FITS keywords that nothing else limits
+_MAX_FRAMES = 1024  # averaged in one group; read patterns have 1 to 16
+_MAX_GAP = 65535  # frames dropped
+_MAX_TIME = 1e6  # s, of a frame or group: longer than any exposure
+_MAX_OUTPUTS = 5  # four amplifiers, and the reference output of IRS2
+_MAX_FACTOR = 1e3  # of the gain
 _MAX_BYTES = 1 << 38  # 256 GiB of counts: the archive cuts exposures at some 2 GB
 _MAX_SMALL = 1 << 28  # what is read whole: tables, ASDF
 _CHECKSUM_PIECE = 1 << 22
@@ -194,14 +201,24 @@ class _Keywords:
             raise self.fail(keyword, f"is {value!r}, not a finite number")
         return float(value)
 
-    def whole(self, keyword: str, default: int | None = None, least: int = 1) -> int:
+    def whole(self, keyword: str, default: int | None = None, least: int = 1, most: int = _MAX_COUNT) -> int:
         value = self.real(keyword, default)
         if value != int(value) or int(value) < least:
             raise self.fail(keyword, f"is {value:g}; it must be a whole number, {least} or more")
+        if int(value) > most:
+            raise self.fail(keyword, f"is {value:.10g}, which no JWST exposure has ({most} at most)")
         return int(value)
 
-    def maybe_whole(self, keyword: str, least: int = 1) -> int | None:
-        return None if self.get(keyword) is None else self.whole(keyword, least=least)
+    def maybe_whole(self, keyword: str, least: int = 1, most: int = _MAX_COUNT) -> int | None:
+        return None if self.get(keyword) is None else self.whole(keyword, least=least, most=most)
+
+    def positive(self, keyword: str, most: float, unit: str = "") -> float:
+        value = self.real(keyword)
+        if value <= 0:
+            raise self.fail(keyword, f"is {value:g}{unit}; it must be positive")
+        if value > most:
+            raise self.fail(keyword, f"is {value:g}{unit}, which no JWST exposure has ({most:g} at most)")
+        return value
 
 
 def _check_origin(kw: _Keywords) -> tuple[str, str, str]:
@@ -257,6 +274,14 @@ def _check_counts(kw: _Keywords, sci: Unit, named: int | None) -> dict[str, int]
     for keyword, axis, length in checks:
         if kw.whole(keyword) != length:
             raise kw.fail(keyword, f"is {kw.whole(keyword)}, but the SCI data have NAXIS{axis} = {length}")
+    frame = not irs2 and kw.text("EXP_TYPE").upper() not in GUIDER_TYPES  # these stack strips
+    for keyword, axis, length in [("SUBSTRT1", 1, nx), ("SUBSTRT2", 2, ny)] if frame else []:
+        if (last := kw.whole(keyword) + length - 1) > _DETECTOR_SIDE:
+            raise kw.fail(
+                keyword,
+                f"is {kw.whole(keyword)}, but with NAXIS{axis} = {length} the subarray would end at pixel "
+                f"{last} of {_DETECTOR_SIDE}",
+            )
     nints = kw.whole("NINTS")
     segment, segments = kw.maybe_whole("EXSEGNUM"), kw.maybe_whole("EXSEGTOT")
     start, end = kw.maybe_whole("INTSTART"), kw.maybe_whole("INTEND")
@@ -293,36 +318,33 @@ def _meta(kw: _Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Expos
     axes = int(kw.real("FASTAXIS")), int(kw.real("SLOWAXIS"))
     if {abs(a) for a in axes} != {1, 2}:
         raise kw.fail("FASTAXIS", f"is {axes[0]} and SLOWAXIS {axes[1]}; they must be 1 or -1 and 2 or -2")
-    for keyword in ("TFRAME", "TGROUP"):
-        if kw.real(keyword) <= 0:
-            raise kw.fail(keyword, f"is {kw.real(keyword):g} s; it must be positive")
     return ExposureMeta(
         instrument=instrument,
         detector=detector,
         exp_type=exp_type,
         subarray=kw.text("SUBARRAY"),
-        xstart=kw.whole("SUBSTRT1"),
-        ystart=kw.whole("SUBSTRT2"),
+        xstart=kw.whole("SUBSTRT1", most=_MAX_SIDE),
+        ystart=kw.whole("SUBSTRT2", most=_MAX_SIDE),
         nx=nx,
         ny=ny,
         fastaxis=axes[0],
         slowaxis=axes[1],
         nints=nints,
         ngroups=ngroups,
-        nframes=kw.whole("NFRAMES"),
-        groupgap=kw.whole("GROUPGAP", least=0),
-        frame_divisor=kw.maybe_whole("FRMDIVSR", least=0),
-        drop_frames1=kw.whole("DRPFRMS1", default=0, least=0),
-        frame_time=kw.real("TFRAME"),
-        group_time=kw.real("TGROUP"),
-        noutputs=kw.whole("NOUTPUTS", default=1),
+        nframes=kw.whole("NFRAMES", most=_MAX_FRAMES),
+        groupgap=kw.whole("GROUPGAP", least=0, most=_MAX_GAP),
+        frame_divisor=kw.maybe_whole("FRMDIVSR", least=0, most=_MAX_FRAMES),
+        drop_frames1=kw.whole("DRPFRMS1", default=0, least=0, most=_MAX_GAP),
+        frame_time=kw.positive("TFRAME", _MAX_TIME, " s"),
+        group_time=kw.positive("TGROUP", _MAX_TIME, " s"),
+        noutputs=kw.whole("NOUTPUTS", default=1, most=_MAX_OUTPUTS),
         readpatt=kw.text("READPATT"),
         filter=kw.text("FILTER", default=""),
         pupil=kw.text("PUPIL", default=""),
         grating=kw.text("GRATING", default=""),
         is_tso=kw.get("TSOVISIT") is True,
         has_zeroframe=zeroframe,
-        gain_factor=None if kw.get("GAINFACT") is None else kw.real("GAINFACT"),
+        gain_factor=None if kw.get("GAINFACT") is None else kw.positive("GAINFACT", _MAX_FACTOR),
         **counts,
     )
 
