@@ -208,6 +208,11 @@ class Desk:
         return not (self._unread or self._reading or self._timers or len(self.queue)) and self.inbox.empty()
 
     @property
+    def busy(self) -> bool:
+        """Whether a worker or the reader is at something just now."""
+        return bool(self.queue.running) or self._reading
+
+    @property
     def unread(self) -> int:
         """Files that wait to be read in."""
         return len(self._unread) + self._reading

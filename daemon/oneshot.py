@@ -75,6 +75,11 @@ class Summary:
         return [str(product["path"]) for segment in self.made for product in segment.products]
 
     @property
+    def over(self) -> set[Path]:
+        """Files that were made, skipped or failed."""
+        return {event.path for event in (*self.made, *self.skipped, *self.failed)}
+
+    @property
     def exit_code(self) -> int:
         """0 all well, 1 some input failed, 2 nothing came of it for want of configuration or references."""
         if self.interrupted:
@@ -135,7 +140,8 @@ def run(
                 desk.run(until=lambda: desk.idle)
             except KeyboardInterrupt:
                 summary.interrupted = True
-                summary.left = list(desk.in_hand)
+                over = summary.over
+                summary.left = [path for path in inputs if path not in over]
     summary.seconds = time.perf_counter() - begin
     summary.megabytes = max([peak_mb(), *(segment.peak_mb for segment in summary.made)])
     log.info(

@@ -138,11 +138,11 @@ def _wind_up(desk: Desk, watcher: WatcherLike, stop: Stop, limit_s: float) -> bo
     log.info("service_stopping", signal=stop.signal, running=running, queued=queued, limit_s=limit_s)
     watcher.stop()
     desk.later(limit_s, None)
-    desk.run(until=lambda: not desk.queue.running or stop.overdue(limit_s), accept=lambda: False)
+    desk.run(until=lambda: not desk.busy or stop.overdue(limit_s), accept=lambda: False)
     left = [work.segment_id for work in desk.queue.running]
     seconds = time.monotonic() - stop.asked_at if stop.asked_at is not None else 0.0
     log.info("service_stopped", seconds=round(seconds, 3), abandoned=left)
-    return bool(left)
+    return desk.busy  # a file that is being read in counts too: nothing else bounds how long that takes
 
 
 def _watcher(config: Config) -> MakeWatcher:

@@ -95,7 +95,7 @@ def open_desk(
         try:
             yield desk
         finally:
-            abandoned = bool(desk.queue.running)
+            abandoned = desk.busy
             if abandoned:
                 desk.abandoned.set()
             desk.readers.close(kill=abandoned)

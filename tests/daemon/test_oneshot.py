@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -215,3 +216,28 @@ class TestRun:
         assert summary.exit_code == 130
         assert summary.left == [path]
         assert workshop.read().state.segments() == []
+
+    def test_ctrl_c_does_not_wait_for_a_file_that_is_being_read(self, workshop, request, monkeypatch):
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+        paths = [workshop.segment(1), workshop.segment(2)]
+        go_on = threading.Event()
+
+        def hang(path, settings):
+            os.kill(os.getpid(), signal.SIGINT)
+            go_on.wait(60)
+            raise Retryable("gone")
+
+        monkeypatch.setattr(workshop.calibrator, "plan", hang)
+        begin = time.monotonic()
+        summary = oneshot.run(
+            paths,
+            workshop.config,
+            console=Console(file=io.StringIO()),
+            calibrator=workshop.calibrator,
+            crew=make_crew(1, workshop.config.log),
+        )
+        assert time.monotonic() - begin < 30
+        go_on.set()
+        assert summary.exit_code == 130
+        assert summary.left == paths

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,27 @@ def test_work_that_takes_too_long_is_abandoned_and_done_again(workshop, service)
 
     stop = Stop(clock=iter(range(0, 10**9, 10**6)).__next__)
     assert service(path, during=hang, crew=make_crew(1, workshop.config.log), stop=stop) is True
+    go_on.set()
+    assert workshop.read().state.segments() == []
+    assert service(path) is False
+    assert len(workshop.read().state.segments("calibrated")) == 1
+
+
+def test_a_file_that_takes_too_long_to_read_is_abandoned_too(workshop, service, monkeypatch):
+    path = workshop.segment(1, of=1, total=2)
+    go_on, plan = threading.Event(), workshop.calibrator.plan
+
+    def hang(path, settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        go_on.wait(60)
+        return plan(path, settings)
+
+    stop = Stop(clock=iter(range(0, 10**9, 10**6)).__next__)
+    begin = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(workshop.calibrator, "plan", hang)
+        assert service(path, stop=stop) is True
+    assert time.monotonic() - begin < 30
     go_on.set()
     assert workshop.read().state.segments() == []
     assert service(path) is False
