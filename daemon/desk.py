@@ -167,7 +167,8 @@ class Desk:
 
         def finished(outcome: Any, error: BaseException | None) -> None:
             if error is not None:
-                self.inbox.put(SegmentFailed(work.identity, classify(error), work.tries, work.sha256, work))
+                failure = classify(error, work.identity.path)
+                self.inbox.put(SegmentFailed(work.identity, failure, work.tries, work.sha256, work))
             else:
                 self.inbox.put(SegmentCalibrated(work, outcome))
 
@@ -275,7 +276,8 @@ class Desk:
                 raise
             identity = work.identity if work else Identity(event.path, 0, 0)
             tries = work.tries if work else event.tries
-            return [SegmentFailed(identity, classify(error), tries, work.sha256 if work else "", work)]
+            failure = classify(error, identity.path)
+            return [SegmentFailed(identity, failure, tries, work.sha256 if work else "", work)]
 
     def _start_due(self) -> None:
         while (work := self.queue.take()) is not None:
@@ -286,7 +288,7 @@ class Desk:
 
             def read(event: Event | None, error: BaseException | None) -> None:
                 if error is not None:
-                    event = SegmentFailed(identity, classify(error), tries, sha256)
+                    event = SegmentFailed(identity, classify(error, identity.path), tries, sha256)
                 self.inbox.put(_Read(event))
 
             self.readers.submit(read, look, self.calibrator, self.settings, identity, sha256, tries)
@@ -357,7 +359,7 @@ def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256:
         refuse_changed(identity)
         return SegmentArrived(Work(identity, sha256, *ids, key, plan, tries, plan.notices))
     except Exception as error:
-        return SegmentFailed(identity, classify(error), tries, sha256)
+        return SegmentFailed(identity, classify(error, identity.path), tries, sha256)
 
 
 def plan_and_calibrate(calibrator: Calibrator, identity: Identity, settings: Settings, sha256: str) -> Any:

@@ -67,7 +67,7 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
     except FileNotFoundError as error:
         return _on_vanished(desk, event, error)
     except (UprampError, OSError) as error:
-        return [SegmentFailed(Identity(path, 0, 0), classify(error), event.tries)]
+        return [SegmentFailed(Identity(path, 0, 0), classify(error, path), event.tries)]
     if desk.in_hand.get(path) == identity and not event.tries.attempts:
         return []
     known = _seen_as(desk, identity)
@@ -111,7 +111,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         return _wait_for_change(desk, work.identity, work)
     version = desk.ledger.state.version(work.segment_id, work.sha256)
     about = {"segment_id": work.segment_id, "exposure_id": work.exposure_id}
-    row = records.calibrated_row(work, version)
+    row = records.calibrated_row(work, version, outcome.products)
     products = [{**about, "version": version, "state": "current", **p} for p in outcome.products]
     retired, old_products = _retire(desk, row, work.identity, {p["path"] for p in products})
     tables = {
@@ -189,7 +189,7 @@ def _on_vanished(desk: Desk, event: FileSettled, error: FileNotFoundError) -> Se
     present = desk.ledger.state.segment(segment_id)
     if present and present["state"] == "calibrated":
         return [FileSkipped(event.path, segment_id, "gone; it was calibrated before")]
-    return [SegmentFailed(Identity(event.path, 0, 0), classify(error), event.tries)]
+    return [SegmentFailed(Identity(event.path, 0, 0), classify(error, event.path), event.tries)]
 
 
 def _seen_as(desk: Desk, identity: Identity) -> Row | None:

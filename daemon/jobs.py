@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
 from typing import Any
 
 from upramp.daemon.config import Log
@@ -63,8 +64,12 @@ class RetryPolicy:
         return min(self.first_s * self.factor ** max(attempts - 1, 0), self.longest_s)
 
 
-def classify(error: BaseException) -> Failure:
-    """What an error means for the file that caused it. Pure but for formatting the traceback."""
+def classify(error: BaseException, source: Path | None = None) -> Failure:
+    """What an error means for the input file ``source``. Pure but for formatting the traceback.
+
+    Only an input that is not there says something of the input: another file or folder that is gone
+    (scratch, output, cache) may be back at the next try.
+    """
     text = printable(str(error)) or type(error).__name__
     if isinstance(error, WorkerDied):
         return Failure("crashed", text, REMEDIES["crashed"])
@@ -77,7 +82,8 @@ def classify(error: BaseException) -> Failure:
     if isinstance(error, PermissionError):
         return Failure("misconfigured", plain_os_error(error), REMEDIES["misconfigured"])
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return Failure("unprocessable", plain_os_error(error), REMEDIES["unprocessable"])
+        kind = "unprocessable" if str(error.filename) == str(source) else "retryable"
+        return Failure(kind, plain_os_error(error), REMEDIES[kind])
     if isinstance(error, OSError) and error.errno in PASSING_ERRNOS:
         return Failure("retryable", plain_os_error(error), REMEDIES["retryable"])
     if isinstance(error, MemoryError):

@@ -63,15 +63,19 @@ def header_row(uncal: Any) -> Row:
     }
 
 
-def calibrated_row(work: Work, version: int) -> Row:
-    """A segment that was calibrated."""
+def calibrated_row(work: Work, version: int, products: Sequence[Mapping[str, Any]]) -> Row:
+    """A segment that was calibrated.
+
+    Its key is that of its products: where a worker planned anew, references may have changed since the
+    work was queued.
+    """
     return {
         "segment_id": work.segment_id,
         "exposure_id": work.exposure_id,
         "version": version,
         "state": "calibrated",
         "attempts": work.tries.attempts + 1,
-        "key": work.fingerprint,
+        "key": products[0]["key"] if products else work.fingerprint,
         **input_row(work.identity, work.sha256),
         **header_row(work.plan.uncal),
     }

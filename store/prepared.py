@@ -193,14 +193,14 @@ class PreparedStore:
 
     @staticmethod
     def _facts(entry: Path) -> dict[str, Any] | None:
-        """The entry's description, or None if the entry is damaged."""
+        """The entry's description, or None if the entry is damaged. Trouble of the machine's is raised."""
         try:
             facts: dict[str, Any] = json.loads((entry / INFO).read_text())
             for name, size in facts["sizes"].items():
                 if (entry / f"{name}.npy").stat().st_size != size:
                     return None
             return facts if {"meta", "params", "info"} <= facts.keys() else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _load(self, entry: Path, facts: Mapping[str, Any]) -> Prepared | None:
@@ -209,7 +209,7 @@ class PreparedStore:
             if known is None:
                 try:
                     arrays = {name: _mapped(entry / f"{name}.npy") for name in facts["sizes"]}
-                except (OSError, ValueError):
+                except (FileNotFoundError, ValueError):
                     self._discard(entry)
                     return None
                 known = self._open[entry] = Prepared(arrays, facts["info"])

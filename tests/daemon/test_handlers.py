@@ -250,6 +250,18 @@ def test_a_run_that_fails_for_other_reasons_than_the_content_leaves_good_work_st
     assert workshop.read().state.exposures()[0]["state"] == "completed"
 
 
+def test_the_key_on_record_is_that_of_the_products(workshop):
+    path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
+
+    def references_change(path: Path) -> None:
+        workshop.calibrator.parameters = "new"
+
+    workshop.calibrator.during = references_change
+    workshop.run(path)
+    workshop.run(path)
+    assert [e.reason for e in workshop.told_of(FileSkipped)] == ["unchanged"]
+
+
 def test_a_plan_that_cannot_be_made_leaves_good_work_standing(workshop, monkeypatch):
     path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
     workshop.run(path)

@@ -116,6 +116,8 @@ class TestRetries:
             (OSError(errno.ENOSPC, "No space left on device", "/out/x"), "retryable"),
             (OSError(errno.ESTALE, "Stale file handle"), "retryable"),
             (FileNotFoundError(errno.ENOENT, "No such file or directory", "/in/x"), "unprocessable"),
+            (FileNotFoundError(errno.ENOENT, "No such file or directory", "/scratch/y"), "retryable"),
+            (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/out/y"), "retryable"),
             (PermissionError(errno.EACCES, "Permission denied", "/in/x"), "misconfigured"),
             (MemoryError(), "crashed"),
             (WorkerDied("x"), "crashed"),
@@ -123,7 +125,7 @@ class TestRetries:
         ],
     )
     def test_errors_by_what_they_ask(self, error, kind):
-        failure = classify(error)
+        failure = classify(error, Path("/in/x"))
         assert failure.kind == kind
         assert failure.reason
         assert failure.remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from upramp.stages.core.errors import Misconfigured, UprampError
+from upramp.stages.core.errors import Misconfigured, Retryable, UprampError
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared
 from upramp.store.prepared import INFO, PreparedStore, code_version, watched
@@ -221,6 +222,20 @@ def test_failures_leave_nothing(prepared, reference):
     assert entries(prepared) == []
     with pytest.raises(Misconfigured, match="cannot be read"):
         get(prepared, reference.with_name("gone.fits"))
+
+
+def test_trouble_of_the_machine_costs_no_good_entry(prepared, reference, monkeypatch):
+    get(prepared, reference)
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        with pytest.raises(Retryable, match="Too many open files"):
+            get(prepared, reference)
+    get(prepared, reference)
+    assert CALLS == ["double"]
 
 
 def test_folder_that_cannot_be_made(tmp_path, reference):
