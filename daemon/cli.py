@@ -112,8 +112,11 @@ def _config(args: argparse.Namespace) -> Config:
     """The configuration with the command line's own options on top."""
     from upramp.daemon.config import load
 
-    words = getattr(args, "set", [])
-    config = load(args.config, assignments=words, registry=_registry() if hasattr(args, "set") else None)
+    if hasattr(args, "set"):
+        registry, types = _known()
+        config = load(args.config, assignments=args.set, registry=registry, reference_types=types)
+    else:
+        config = load(args.config)
     return config.override(
         output_folder=args.output and Path(args.output),
         store_folder=args.store and Path(args.store),
@@ -123,12 +126,13 @@ def _config(args: argparse.Namespace) -> Config:
     )
 
 
-def _registry() -> dict[str, type]:
-    """Every step with its parameters, so that misspelt ones are refused at once."""
+def _known() -> tuple[dict[str, type], list[str]]:
+    """Every step with its parameters, and every reference type: misspelt ones are refused at once."""
     _place_kernels()
+    from upramp.daemon.planning import reference_types
     from upramp.stages.pipelines import registry
 
-    return registry()
+    return registry(), reference_types()
 
 
 def _place_kernels() -> None:
@@ -248,9 +252,11 @@ def _provenance(args: argparse.Namespace) -> int:
 
 def _ledger_of(args: argparse.Namespace) -> Path:
     """The ledger that was named, else the one beside the product, else the configured one."""
+    from upramp.store.naming import ledger_folder
+
     config = _config(args)
     if args.product and not (args.store or args.output or config.store.folder):
-        beside = Path(args.product).absolute().parent / "ledger"
+        beside = ledger_folder(Path(args.product).absolute().parent)
         if (beside / "commits").is_dir():
             return beside
     return config.store_folder

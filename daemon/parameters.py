@@ -196,12 +196,6 @@ def parse_assignments(
     return found
 
 
-def unknown_parameters(params_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a parameter reference holds that the step does not have; worth a line in the log."""
-    known = {f.name for f in dataclasses.fields(params_type)}
-    return {name: value for name, value in values.items() if name not in known}
-
-
 def effective_parameters(
     step: str,
     params_type: type,
@@ -215,8 +209,7 @@ def effective_parameters(
     """The parameters that a step runs with, and where each value came from.
 
     Names in ``crds`` that the step does not have are passed over (the references carry
-    bookkeeping of the observatory's package; see `unknown_parameters`), unknown names
-    from anywhere else are errors.
+    bookkeeping of the observatory's package), unknown names from anywhere else are errors.
 
     Returns
     -------

@@ -150,6 +150,14 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     return CalibrationPlan(job, identity, uncal, pipeline, steps, crds)
 
 
+def reference_types() -> list[str]:
+    """Every reference type that a file may be named for in the configuration."""
+    steps = [s for p in pipelines.PIPELINES for s in p.steps]
+    files = {r for s in steps for r in s.references if not _is_parameter(s, r)}
+    pars = {s.pars for s in steps if s.pars} | {p.pars for p in pipelines.PIPELINES if p.pars}
+    return sorted(files | pars)
+
+
 def _is_parameter(step: Step | WholeStep, reftype: str) -> bool:
     """Whether a "reference" is a file that a parameter of the same name gives."""
     return any(f.name == reftype for f in dataclasses.fields(step.params))

@@ -28,6 +28,7 @@ from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import parts, schema
 from upramp.store.lock import WriterLock
 from upramp.store.lookups import Lookups, superseded
+from upramp.store.naming import lock_file
 from upramp.store.parts import Part
 
 LOOKS = 50
@@ -101,7 +102,7 @@ class Ledger:
         try:
             for name in schema.SCHEMAS:
                 (root / name).mkdir(parents=True, exist_ok=True)
-            lock = WriterLock(root / "lock")
+            lock = WriterLock(lock_file(root))
         except OSError as error:
             raise Misconfigured(
                 f"cannot write the ledger {root}: {error}; choose a writable folder"

@@ -106,16 +106,16 @@ def scratch_folder(output: Path, job: str) -> Path:
     return scratch_root(output) / re.sub(r"[^A-Za-z0-9_.-]", "_", job).lstrip(".")
 
 
-def ledger_folder(store: Path) -> Path:
-    """Where the Parquet tables of a store lie."""
-    return store / LEDGER
+def ledger_folder(output: Path) -> Path:
+    """Where the ledger of an output folder lies, unless another place is set."""
+    return output / LEDGER
 
 
-def prepared_folder(store: Path) -> Path:
-    """Where the prepared references of a store lie."""
-    return store / PREPARED
+def prepared_folder(cache: Path) -> Path:
+    """Where the prepared references of a cache folder lie."""
+    return cache / PREPARED
 
 
-def lock_file(store: Path) -> Path:
-    """The file that the one writer of a store locks."""
-    return store / LOCK
+def lock_file(ledger: Path) -> Path:
+    """The file that the one writer of a ledger locks."""
+    return ledger / LOCK

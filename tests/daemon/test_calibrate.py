@@ -133,3 +133,9 @@ def test_a_dark_that_does_not_fit_still_tells_the_dark_current(make):
     assert np.nanmedian(with_it) > np.nanmedian(without)
     given = variance(0.0, dark_current={"average_dark_current": 50.0})
     assert np.array_equal(given, with_it, equal_nan=True)
+
+
+def test_reference_types_that_may_be_named_in_the_configuration():
+    known = planning.reference_types()
+    assert {"dark", "mask", "readnoise", "pars-jumpstep"} <= set(known)
+    assert "user_supplied_dq" not in known

@@ -26,7 +26,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("UPRAMP_CONFIG", "UPRAMP_CACHE", "CRDS_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cli, "_registry", lambda: None)
+    monkeypatch.setattr(cli, "_known", lambda: (None, ["dark", "gain"]))
     monkeypatch.setattr("upramp.daemon.logs.configure", lambda log: None)
 
 
@@ -92,6 +92,14 @@ def test_usage_and_configuration_errors_end_with_2_and_a_sentence(upramp, worksh
     assert shown.code == 2
     assert message in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_a_reference_type_that_no_step_has_is_refused_with_the_nearest(upramp, workshop):
+    workshop.write(NAME)
+    (workshop.root / "own.toml").write_text('[references]\ndrak = "x.fits"\n')
+    shown = upramp("run", "incoming/" + NAME, "--config", str(workshop.root / "own.toml"))
+    assert shown.code == 2
+    assert "[references] drak: unknown reference type; did you mean 'dark'" in shown.err
 
 
 def test_run_then_ask_about_it(upramp, workshop):
