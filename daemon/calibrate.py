@@ -7,10 +7,12 @@ knows files and steps, but not the ledger: what it returns are rows for it.
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from upramp.daemon.desk import never, refuse_changed
@@ -26,7 +28,7 @@ from upramp.stages.core.tally import Tally
 from upramp.stages.guider.pipeline import run_guider
 from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
-from upramp.store.naming import scratch_folder
+from upramp.store.naming import prepared_folder, scratch_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.products import Published, RateWriter, write_product
 from upramp.store.provenance import parameter_rows
@@ -179,10 +181,15 @@ class _Sink:
         self.tally.add(outputs)
 
 
+@functools.cache
+def prepared_of(cache: Path) -> PreparedStore:
+    """The prepared references of a cache folder: one for all files, so that work side by side shares them."""
+    return PreparedStore(prepared_folder(cache))
+
+
 def _prepared(work: CalibrationPlan, step: PlannedStep) -> dict[str, Prepared]:
     """The step's references, ready for its kernels."""
-    config = work.job.config
-    store = PreparedStore(config.cache_folder / "prepared")
+    store = prepared_of(work.job.config.cache_folder)
     ready = {}
     for reftype, best in step.best.items():
         prepare = step.step.prepare.get(reftype)

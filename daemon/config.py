@@ -30,6 +30,7 @@ from upramp.daemon.parameters import (
     parse_assignments,
 )
 from upramp.stages.core.errors import Misconfigured
+from upramp.store.naming import ledger_folder
 
 UNTIL = ("stage1",)
 """The stages that processing may stop after."""
@@ -66,6 +67,7 @@ class Store:
 
     folder: Path | None = None
     cache: Path | None = None
+    cache_mb: float = _least(0, 20000.0)
     fsync: bool = True
     compact_after: int = _least(2, 64)
 
@@ -125,7 +127,7 @@ class Config:
     @property
     def store_folder(self) -> Path:
         """The ledger: as set, else ``ledger`` inside the output folder, so that the two move together."""
-        return self.store.folder or self.output.folder / "ledger"
+        return self.store.folder or ledger_folder(self.output.folder)
 
     @property
     def cache_folder(self) -> Path:

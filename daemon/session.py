@@ -24,6 +24,8 @@ from upramp.daemon.machine import cores, count_threads, count_workers, memory_mb
 from upramp.stages.core.errors import Retryable
 from upramp.store import schema
 from upramp.store.ledger import Ledger
+from upramp.store.naming import prepared_folder
+from upramp.store.prepared import PreparedStore
 from upramp.store.scratch import clean_scratch
 
 log = get_logger()
@@ -81,6 +83,7 @@ def open_desk(
         if ledger.removed:
             log.warning("ledger_recovered", folder=str(ledger.root), removed=ledger.removed)
         _clean(config.output.folder)
+        _prune(config)
         desk = Desk(
             settings,
             ledger,
@@ -141,6 +144,17 @@ def _clean(output: Path) -> None:
     removed = clean_scratch(output)
     if removed:
         log.info("scratch_cleaned", folder=str(removed[0].parent), files=len(removed))
+
+
+def _prune(config: Config) -> None:
+    """Keep the cache of prepared references to its size; each version of the code adds its own."""
+    try:
+        freed = PreparedStore(prepared_folder(config.cache_folder)).prune(int(config.store.cache_mb * 1e6))
+    except OSError as error:  # a cache that cannot be tidied is no reason not to start
+        log.warning("cache_not_pruned", folder=str(config.cache_folder), reason=str(error))
+        return
+    if freed:
+        log.info("cache_pruned", folder=str(config.cache_folder), freed_mb=round(freed / 1e6, 1))
 
 
 def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, always: bool = False) -> float:

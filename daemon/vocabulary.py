@@ -249,6 +249,15 @@ EVENTS: dict[str, Event] = {
         "Half-written files of an interrupted run were removed.",
         fields={"folder": "scratch folder", "files": "how many"},
     ),
+    "cache_pruned": Event(
+        "Prepared references that were used least recently were removed, to keep the cache to its size.",
+        fields={"folder": "the cache", "freed_mb": "how much, MB"},
+    ),
+    "cache_not_pruned": Event(
+        "The cache of prepared references could not be looked through; work goes on.",
+        "warning",
+        {"folder": "the cache", "reason": _REASON},
+    ),
     # others
     "third_party": Event(
         "A line from a library's own logger or a Python warning, at the library's level.",

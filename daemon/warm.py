@@ -92,7 +92,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
     from upramp.stages import pipelines
     from upramp.stages.core.plan import BoundStep
     from upramp.stages.core.step import Context, Step
-    from upramp.store.naming import scratch_folder
+    from upramp.store.naming import prepared_folder, scratch_folder
     from upramp.store.prepared import PreparedStore
     from upramp.store.products import RateWriter
     from upramp.store.ramps import RampSource
@@ -103,7 +103,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
     counts += (12000 + 500 * np.arange(observation.ngroups, dtype=np.uint16))[:, None, None]
     exposure = open_uncal(uncal.write(folder / observation.file_name(), counts, observation))
     references = _references(kind, observation, folder)
-    store = PreparedStore(folder / "prepared")
+    store = PreparedStore(prepared_folder(folder))
     meta, shared = exposure.meta, dict[str, Any]()
     bound = []
     for step in pipelines.NEAR_INFRARED.steps:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from upramp.daemon import handlers
-from upramp.daemon.config import Config, Output
+from upramp.daemon.config import Config, Output, Store
 from upramp.daemon.desk import Desk, Settings, never
 from upramp.daemon.events import Event, FileSettled
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy
@@ -170,7 +170,7 @@ class Workshop:
         self.root = root
         self.incoming = root / "incoming"
         self.incoming.mkdir(parents=True)
-        self.config = Config(output=Output(folder=root / "products"))
+        self.config = Config(output=Output(folder=root / "products"), store=Store(cache=root / "cache"))
         self.hook: Callable[[str], None] = lambda where: None
         self.calibrator = FakeCalibrator(lambda where: self.hook(where))
         self.told: list[Event] = []

@@ -7,14 +7,17 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from upramp.daemon import report
+from upramp.daemon.config import Store
 from upramp.daemon.jobs import Crew, make_crew
 from upramp.daemon.service import LIVE, Stop, serve
 from upramp.daemon.settle import Settler, Stamp
+from upramp.store.prepared import INFO
 
 
 class Source:
@@ -134,6 +137,19 @@ def test_leftovers_are_cleaned_at_the_start(workshop, service):
     (left / "half.fits").write_text("half")
     service(workshop.segment(1, of=1, total=2))
     assert not left.exists()
+
+
+def test_the_cache_is_kept_to_its_size_at_the_start(workshop, service):
+    cache = workshop.root / "cache"
+    workshop.config = replace(workshop.config, store=Store(cache=cache, cache_mb=0.001))
+    for name, used in (("old", 1000), ("new", 2000)):
+        entry = cache / "prepared" / "jump-gain-0" / name
+        entry.mkdir(parents=True)
+        (entry / "x.npy").write_bytes(bytes(600))
+        (entry / INFO).touch()
+        os.utime(entry / INFO, (used, used))
+    service(workshop.segment(1, of=1, total=2))
+    assert [p.name for p in (cache / "prepared" / "jump-gain-0").iterdir()] == ["new"]
 
 
 def test_what_a_scan_finds_is_handed_on_oldest_first():
