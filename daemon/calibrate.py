@@ -232,7 +232,8 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             f"leave steps.ramp_fit.skip = false and give it a gain and a readnoise reference"
         )
     output = config.output.folder
-    with RateWriter(uncal, scratch_folder(output, job_id), output) as writer:
+    durable = config.store.fsync
+    with RateWriter(uncal, scratch_folder(output, job_id), output, durable=durable) as writer:
         report, tally = stream(
             uncal,
             steps,
@@ -246,7 +247,7 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
         cards = {**_cards(work, states), **header}
         _may_publish(work, stop)
-        published = writer.finish(cards, durable=config.store.fsync)
+        published = writer.finish(cards)
     rows = tally.rows()
     if uncal.int_times is not None and "int_mid_MJD_UTC" in (uncal.int_times.dtype.names or ()):
         mids = dict(

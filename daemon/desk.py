@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -350,10 +351,14 @@ def sha256_of(path: Path) -> str:
 
 
 def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256: str, tries: Tries) -> Event:
-    """Read a file in: its checksum, its header, the plan. Runs on a reader."""
+    """Read a file in: its checksum and, meanwhile, its header and the plan. Runs on a reader."""
     try:
-        sha256 = sha256 or sha256_of(identity.path)
-        plan = calibrator.plan(identity.path, settings)
+        with ThreadPoolExecutor(1, thread_name_prefix="checksum") as beside:
+            digest = beside.submit(lambda: sha256 or sha256_of(identity.path))
+            try:
+                plan = calibrator.plan(identity.path, settings)
+            finally:
+                sha256 = digest.result()
         uncal = plan.uncal
         key, ids = plan.fingerprint(sha256), (uncal.segment_id, uncal.exposure_id)
         refuse_changed(identity)

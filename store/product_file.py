@@ -123,6 +123,10 @@ class ProductFile:
         primary = primary_header(self._uncal.primary, self.name, self._model, cards)
         return primary, self._extensions["SCI"].header(self._uncal.sci, sci_cards)
 
+    def flush(self) -> None:
+        """Send to the disk what was written so far, and wait for it."""
+        os.fdatasync(self._fd)
+
     def write(self, name: str, y0: int, x0: int, values: np.ndarray) -> None:
         """Write rows of an extension, from row ``y0`` and column ``x0`` on.
 

@@ -6,6 +6,7 @@ never sees a part of one, whatever happens to the writer.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from upramp.store.uncal import Uncal
 
 __all__ = ["Published", "RateWriter", "clean_scratch", "write_product"]
 
+FLUSH_S = 0.2  # pause between two rounds of writing back
 _ARRAYS = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE")
 _WITH_UNIT = ("SCI", "ERR")
 _RATE_UNIT = "DN/s"
@@ -60,6 +62,9 @@ class RateWriter:
         Where the products are published.
     kinds : sequence of str
         "rate", "rateints" or both.
+    durable : bool
+        Be proof against power cuts: products are on the disk before they are published. Writing
+        back begins at once, beside the calibration, so that little is left to wait for.
 
     Raises
     ------
@@ -70,9 +75,18 @@ class RateWriter:
     """
 
     def __init__(
-        self, uncal: Uncal, scratch: Path, output: Path, kinds: Sequence[str] = ("rate", "rateints")
+        self,
+        uncal: Uncal,
+        scratch: Path,
+        output: Path,
+        kinds: Sequence[str] = ("rate", "rateints"),
+        durable: bool = False,
     ) -> None:
         self._output = output
+        self._durable = durable
+        self._trouble: OSError | None = None
+        self._enough = threading.Event()
+        self._write_back: threading.Thread | None = None
         self._scratch = Scratch(scratch)
         self._files: list[ProductFile] = []
         try:
@@ -82,6 +96,24 @@ class RateWriter:
         except BaseException:
             self.abandon()
             raise
+        if durable:
+            self._write_back = threading.Thread(target=self._flush, name="write back", daemon=True)
+            self._write_back.start()
+
+    def _flush(self) -> None:
+        """Send to the disk what has been written, again and again. Trouble is kept for ``finish``."""
+        try:
+            while not self._enough.wait(FLUSH_S):
+                for file in self._files:
+                    file.flush()
+        except OSError as error:
+            self._trouble = error
+
+    def _stop_flushing(self) -> None:
+        self._enough.set()
+        if self._write_back is not None:
+            self._write_back.join()
+            self._write_back = None
 
     def emit(self, y0: int, x0: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Write rows of all arrays, from row ``y0`` and column ``x0`` on. Every pixel once; thread-safe.
@@ -105,7 +137,6 @@ class RateWriter:
         tree_updates: Mapping[str, Any] | None = None,
         *,
         checksum: bool = False,
-        durable: bool = False,
     ) -> list[Published]:
         """Write headers and metadata and publish.
 
@@ -118,8 +149,6 @@ class RateWriter:
             Nested; merged into the metadata tree, which already follows the keywords.
         checksum : bool
             Also compute the SHA-256 of the products.
-        durable : bool
-            Wait until the bytes are on the disk: proof against power cuts, and slow.
 
         Returns
         -------
@@ -128,11 +157,14 @@ class RateWriter:
         """
         done: list[Published] = []
         try:
+            self._stop_flushing()
+            if self._trouble is not None:
+                raise self._trouble
             sizes = [file.finish(cards, sci_cards or {}, tree_updates) for file in self._files]
             sums = [file.checksum() if checksum else None for file in self._files]
             for file, size, digest in zip(self._files, sizes, sums, strict=True):
                 target = self._output / file.name
-                self._scratch.publish(file.name, target, durable)
+                self._scratch.publish(file.name, target, self._durable)
                 done.append(Published(target, file.kind, size, digest))
         except OSError as error:
             raise writing_error(error, self._output) from error
@@ -142,6 +174,7 @@ class RateWriter:
 
     def abandon(self) -> None:
         """Close everything and remove the scratch folder; after ``finish`` it does nothing."""
+        self._stop_flushing()
         for file in self._files:
             file.close()
         self._scratch.remove()

@@ -7,9 +7,27 @@ that worker threads run side by side, and their machine code is cached on disk.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 from numba import njit
+
+
+def _spare_scipy() -> None:
+    """Let numba set up its arrays without importing scipy.linalg to look for BLAS.
+
+    No kernel here multiplies matrices, and that import takes longer than loading all kernels.
+    """
+    if "scipy.linalg" not in sys.modules and "numba.np.arraymath" not in sys.modules:
+        sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("numba.np.arraymath")
+        finally:
+            del sys.modules["scipy.linalg"]
+
+
+_spare_scipy()
 
 
 def kernel(function: Any) -> Any:

@@ -187,10 +187,12 @@ def test_an_old_product_stays_until_the_new_one_is_whole(uncal, output):
     old = output / f"{uncal.segment_id}_rate.fits"
     old.write_text("old")
     outputs = draw_outputs(uncal)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output, kinds=["rate"]) as writer:
+    with RateWriter(
+        uncal, naming.scratch_folder(output, "job"), output, kinds=["rate"], durable=True
+    ) as writer:
         emit(writer, outputs, slice(0, 6))
         assert old.read_text() == "old"
-        writer.finish(CARDS, durable=True)
+        writer.finish(CARDS)
     assert_holds(old, "rate", outputs)
 
 
@@ -352,3 +354,23 @@ def test_guider_product_has_the_cards_of_the_truth(shared, output):
     with datamodels.open(product.path) as model:
         assert type(model).__name__ == "GuiderCalModel"
         assert model.meta.guidestar.gs_id == "N4E8000459"
+
+
+def test_trouble_while_writing_back_is_told_at_the_end(uncal, tmp_path, monkeypatch):
+    """What the disk refused beside the calibration must not be published."""
+    output = tmp_path / "out"
+    output.mkdir()
+    tried = threading.Event()
+
+    def fail(fd: int) -> None:
+        tried.set()
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("upramp.store.product_file.os.fdatasync", fail)
+    monkeypatch.setattr("upramp.store.products.FLUSH_S", 0.001)
+    with RateWriter(uncal, naming.scratch_folder(output, "job"), output, durable=True) as writer:
+        emit(writer, draw_outputs(uncal), slice(0, 6))
+        assert tried.wait(10)
+        with pytest.raises(Retryable):
+            writer.finish(CARDS)
+    assert not list(output.glob("*.fits"))
