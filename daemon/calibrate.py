@@ -21,6 +21,7 @@ from upramp.daemon.planning import CalibrationJob, CalibrationPlan, PlannedStep,
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
+from upramp.stages.core.frames import Interrupted
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
 from upramp.stages.core.step import Context
@@ -262,7 +263,7 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
 def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
     """Raise, rather than publish what nobody waits for or what was made of two contents."""
     if stop():
-        raise runner.Interrupted
+        raise Interrupted
     refuse_changed(work.identity)
 
 

@@ -2,16 +2,18 @@
 
 Pure: the planner sees the bound steps and nothing else. All steps of a pass run on the same
 rolling window of rows. Before a step with a survey (reference pixels) the tiles it wants
-are sent through the steps before it. ``cuts`` puts the ramps down between two steps, which changes
+are sent through the steps before it. After a step that needs whole frames the ramps are put down, and
+a new pass begins. ``cuts`` puts the ramps down between two steps, which changes
 nothing in the numbers: the tests cut at random and expect the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.step import Bound, Station, Survey
 
 
@@ -34,6 +36,16 @@ class Pass:
         """Position and survey of each step that wants to look ahead."""
         return [(k, s.bound.survey) for k, s in enumerate(self.steps) if s.bound.survey is not None]
 
+    @property
+    def frames(self) -> Callable[[Ramps, Crew], None] | None:
+        """What is done with whole frames at the end of the pass."""
+        return self.steps[-1].bound.frames
+
+    @property
+    def changes(self) -> bool:
+        """Whether rows must be sent through anything at all."""
+        return any(s.bound.stations or s.bound.survey is not None for s in self.steps)
+
     def stations(self, end: int | None = None) -> list[tuple[str, Station]]:
         """All stations of the first ``end`` steps, with their step's name, in order."""
         return [(s.name, station) for s in self.steps[:end] for station in s.bound.stations]
@@ -47,11 +59,21 @@ def plan(steps: Sequence[BoundStep], cuts: Iterable[int] = ()) -> list[Pass]:
     steps : sequence of BoundStep
         In the order of the pipeline.
     cuts : iterable of int
-        Positions before which the ramps are put down; none by default, so all steps share one pass.
-        Products are not put down: there is no cut after the first step that makes some.
+        Further positions before which the ramps are put down; none by default, so that all steps up to one
+        that needs whole frames share a pass. Products are not put down: there is no cut after the first
+        step that makes some.
+
+    Raises
+    ------
+    ValueError
+        If a step that makes products stands before one that needs whole frames.
     """
     last = next((k for k, s in enumerate(steps) if s.bound.outputs), len(steps) - 1)
-    edges = [0, *sorted({c for c in cuts if 0 < c <= last}), len(steps)]
+    needed = {k + 1 for k, s in enumerate(steps) if s.bound.frames is not None}
+    if any(k > last + 1 or (k == last + 1 and steps[last].bound.outputs) for k in needed):
+        raise ValueError("no step can look at whole frames after the first one that makes products")
+    inside = {c for c in {*cuts} | needed if 0 < c <= last}
+    edges = [0, *sorted(inside), len(steps)]
     return [Pass(tuple(steps[a:b])) for a, b in pairwise(edges)]
 
 

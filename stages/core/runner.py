@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from upramp.stages.core.frames import Crew, Interrupted, Ramps, RampStore
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep, Pass, margin, plan
 from upramp.stages.core.step import Survey, Window
@@ -58,38 +59,6 @@ class Sink(Protocol):
 
 
 @dataclass
-class RampStore:
-    """Ramps with their flags put down between two passes; source and sink in one."""
-
-    data: np.ndarray  # float32 [ny, nints, ngroups, nx]
-    gdq: np.ndarray  # uint8, same shape
-    pdq: np.ndarray  # uint32 [ny, nx]
-
-    @classmethod
-    def empty(cls, meta: ExposureMeta) -> RampStore:
-        """Room for the ramps of an exposure."""
-        shape = (meta.ny, meta.nints, meta.ngroups, meta.nx)
-        return cls(np.zeros(shape, "f4"), np.zeros(shape, "u1"), np.zeros((meta.ny, meta.nx), "u4"))
-
-    def load(self, w: Window, lo: int, hi: int) -> None:
-        """Copy rows lo to hi into a window."""
-        x = slice(w.x0, w.x0 + w.data.shape[-1])
-        i = slice(w.i0, w.i0 + w.data.shape[1])
-        w.data[w.rows(lo, hi)] = self.data[lo:hi, i, :, x]
-        w.gdq[w.rows(lo, hi)] = self.gdq[lo:hi, i, :, x]
-        w.pdq[w.rows(lo, hi)] = self.pdq[lo:hi, x]
-
-    def absorb(self, w: Window, lo: int, hi: int) -> None:
-        """Copy the core of rows lo to hi out of a window."""
-        r0, r1, c0, c1 = w.core(lo, hi)
-        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
-        x = slice(w.x0 + c0, w.x0 + c1)
-        self.data[lo + r0 : lo + r1, ..., x] = w.data[rows, ..., c0:c1]
-        self.gdq[lo + r0 : lo + r1, ..., x] = w.gdq[rows, ..., c0:c1]
-        self.pdq[lo + r0 : lo + r1, x] = w.pdq[rows, c0:c1]
-
-
-@dataclass
 class RunReport:
     """What a run took and counted.
 
@@ -114,15 +83,16 @@ class RunReport:
 
 
 class _Clock:
-    """Adds up wall and CPU seconds by name within one thread."""
+    """Adds up wall and CPU seconds by name, of one thread or of the whole process."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: bool = False) -> None:
         self.wall: dict[str, float] = defaultdict(float)
         self.cpu: dict[str, float] = defaultdict(float)
-        self._w, self._c = time.perf_counter(), time.thread_time()
+        self._cpu_time = time.process_time if process else time.thread_time
+        self._w, self._c = time.perf_counter(), self._cpu_time()
 
     def lap(self, name: str) -> None:
-        w, c = time.perf_counter(), time.thread_time()
+        w, c = time.perf_counter(), self._cpu_time()
         self.wall[name] += w - self._w
         self.cpu[name] += c - self._c
         self._w, self._c = w, c
@@ -137,6 +107,7 @@ def run(
     threads: int = 2,
     budget_bytes: int = 128 << 20,
     cuts: Iterable[int] = (),
+    scratch: Callable[[ExposureMeta], Ramps] = RampStore.empty,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
     """Send an exposure through its steps.
@@ -146,6 +117,7 @@ def run(
     source, sink
         Where counts come from and products go.
     meta : ExposureMeta
+        The exposure as the source has it.
     steps : sequence of BoundStep
         In the order of the pipeline.
     threads : int
@@ -153,7 +125,9 @@ def run(
     budget_bytes : int
         What all windows together may take.
     cuts : iterable of int
-        Positions where the ramps are put down between passes (see `plan`).
+        Further positions where the ramps are put down between passes (see `plan`).
+    scratch : callable
+        Makes room for ramps between two passes; in memory by default.
     stop : callable
         Asked between batches; once true the run ends with `Interrupted`.
     """
@@ -161,20 +135,92 @@ def run(
     arenas = Arenas()
     fill: Fill = _counts(source)
     passes = plan(steps, cuts)
-    for k, one in enumerate(passes):
-        for position, survey in one.surveys:
-            report.passes += 1
-            _survey(one, position, survey, meta, fill, threads, budget_bytes, arenas, report, stop)
-        report.passes += 1
-        last = k == len(passes) - 1
-        kept = None if last else RampStore.empty(meta)
-        drain: Drain = _products(sink) if kept is None else kept.absorb
-        whole = [(slice(0, meta.ny), slice(0, meta.nx))]
-        job = Job(meta, one.stations(), _outputs(one), fill, drain, "write")
-        _work(job, whole, threads, budget_bytes, arenas, report, stop)
+    kept: Ramps | None = None
+    try:
+        for k, one in enumerate(passes):
+            for position, survey in one.surveys:
+                report.passes += 1
+                _survey(one, position, survey, meta, fill, threads, budget_bytes, arenas, report, stop)
+            last = k == len(passes) - 1
+            if last and one.frames is None:
+                report.passes += 1
+                _pass(one, meta, fill, _products(sink), "write", threads, budget_bytes, arenas, report, stop)
+            else:
+                if kept is None or one.changes:
+                    report.passes += 1
+                    # rows go back to where they came from unless strips need each other's, as they were
+                    after = scratch(meta) if kept is None or margin(one.stations()) else kept
+                    drain = put_down(after)
+                    _pass(one, meta, fill, drain, "put down", threads, budget_bytes, arenas, report, stop)
+                    if kept is not None and kept is not after:
+                        kept.close()
+                    kept = after
+                fill = take_up(kept)
+                if one.frames is not None:
+                    report.passes += 1
+                    meta = _frames(one, one.frames, kept, threads, stop, report) or meta
+    finally:
         if kept is not None:
-            fill = kept.load
+            kept.close()
     return report
+
+
+def _frames(
+    one: Pass,
+    work: Callable[[Ramps, Crew], None],
+    ramps: Ramps,
+    threads: int,
+    stop: Callable[[], bool],
+    report: RunReport,
+) -> ExposureMeta | None:
+    """Let the last step of a pass work on whole frames; the exposure's new shape, if it has one."""
+    clock, crew = _Clock(process=True), Crew(threads, stop)
+    work(ramps, crew)
+    clock.lap(one.steps[-1].name)
+    report.merge(clock, crew.counters)
+    return one.steps[-1].bound.meta
+
+
+def _pass(
+    one: Pass,
+    meta: ExposureMeta,
+    fill: Fill,
+    drain: Drain,
+    drain_name: str,
+    threads: int,
+    budget: int,
+    arenas: Arenas,
+    report: RunReport,
+    stop: Callable[[], bool],
+) -> None:
+    """Send all rows through the stations of a pass."""
+    whole = [(slice(0, meta.ny), slice(0, meta.nx))]
+    job = Job(meta, one.stations(), _outputs(one), fill, drain, drain_name)
+    _work(job, whole, threads, budget, arenas, report, stop)
+
+
+def put_down(ramps: Ramps) -> Drain:
+    """The core of finished rows to where ramps lie between two passes."""
+
+    def drain(w: Window, lo: int, hi: int) -> None:
+        r0, r1, c0, c1 = w.core(lo, hi)
+        if r1 > r0:
+            rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+            ramps.write_rows(w.data[rows, ..., c0:c1], w.gdq[rows, ..., c0:c1], lo + r0, w.x0 + c0)
+            ramps.pdq[lo + r0 : lo + r1, w.x0 + c0 : w.x0 + c1] = w.pdq[rows, c0:c1]
+
+    return drain
+
+
+def take_up(ramps: Ramps) -> Fill:
+    """Rows of ramps that were put down."""
+
+    def fill(w: Window, lo: int, hi: int) -> None:
+        s = w.rows(lo, hi)
+        ramps.read_rows(w.data[s], w.gdq[s], lo, w.i0, w.x0)
+        w.pdq[s] = ramps.pdq[lo:hi, w.x0 : w.x0 + w.pdq.shape[1]]
+
+    return fill
 
 
 def _survey(
@@ -205,10 +251,6 @@ def _survey(
         survey.finish()
         clock.lap(name)
         report.merge(clock, Counter())
-
-
-class Interrupted(Exception):
-    """The caller asked to stop; nothing was published."""
 
 
 def _outputs(one: Pass) -> dict[str, tuple[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference
 
@@ -36,7 +37,8 @@ class Window:
     planes : dict of ndarray
         What a step's first station leaves for its second, one row per window row.
     outputs : dict of ndarray
-        What the last steps make: ``rate.*`` (rows, columns), ``rateints.*`` (rows, nints, columns).
+        What the last steps make: "exposure" arrays (rows, columns), "integration" arrays (rows, nints,
+        columns), "group" arrays (rows, nints, ngroups, columns).
     trimmed : dict of ndarray
         Room for outputs without the margin, flat; only where columns are cut.
     y0, x0 : int
@@ -131,12 +133,29 @@ class Survey(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """A step made ready for one exposure."""
+    """A step made ready for one exposure.
+
+    Attributes
+    ----------
+    stations : sequence of Station
+        What is done to the rows as they roll by.
+    survey : Survey or None
+        A look ahead.
+    outputs : mapping
+        Arrays that the step adds to ``Window.outputs``: name -> (kind, dtype), the kind being "exposure",
+        "integration" or "group".
+    frames : callable or None
+        ``frames(ramps, crew)``, done once all rows went through the stations: the ramps are put down for it,
+        and later steps take up what it leaves. A step with ``frames`` has no ``outputs``.
+    meta : ExposureMeta or None
+        The exposure as later steps see it, if ``frames`` changes the size of frames.
+    """
 
     stations: Sequence[Station]
     survey: Survey | None = None
     outputs: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
-    """Arrays that the step adds to ``Window.outputs``: name -> ("integration" | "exposure", dtype)."""
+    frames: Callable[[Ramps, Crew], None] | None = None
+    meta: ExposureMeta | None = None
 
 
 @dataclass(frozen=True)

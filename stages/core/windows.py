@@ -116,7 +116,8 @@ def _row_arrays(job: Job, columns: int, rows: int) -> list[Spec]:
     for _, station in job.stations:
         specs += [(f"planes/{name}", shape, dtype) for name, dtype in station.planes.items()]
     for name, (kind, dtype) in job.outputs.items():
-        one = (rows, *((m.nints,) if kind == "integration" else ()), columns)
+        between = {"exposure": (), "integration": (m.nints,), "group": (m.nints, m.ngroups)}[kind]
+        one = (rows, *between, columns)
         specs.append((f"outputs/{name}", one, dtype))
         if columns < m.nx:
             specs.append((f"trimmed/{name}", (int(np.prod(one)),), dtype))

@@ -17,7 +17,7 @@ from upramp.simulate.cache import Cache
 from upramp.simulate.expose import expose
 from upramp.simulate.observation import Observation
 from upramp.stages.core.errors import Retryable
-from upramp.stages.core.runner import Interrupted
+from upramp.stages.core.frames import Interrupted
 from upramp.store.references import Best
 
 SIZE = 72

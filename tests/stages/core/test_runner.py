@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upramp.stages.core import runner
+from upramp.stages.core.frames import RampStore
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.step import Bound, Station, Window
@@ -186,7 +187,35 @@ class Drift:
         x.data = (x.data - levels[:, :, None, None]) % TALL
 
 
-TOYS = {"shift": Shift, "blur": Blur, "grow": Grow, "drift": Drift}
+class Level:
+    """Subtracts its sum from each frame, and flags values in the frame after it: needs whole frames."""
+
+    def __init__(self, n, meta):
+        self.meta = meta
+
+    def bind(self, name):
+        def work(ramps, crew):
+            def one(frame):
+                i, g = frame
+                data = ramps.read(i, g)
+                if g + 1 < self.meta.ngroups:
+                    ramps.write_flags(i, g + 1, ramps.read_flags(i, g + 1) ^ (data % 5 == 0))
+                ramps.write(i, g, (data - data.sum(dtype=float)) % TALL)
+
+            every = [(i, g) for i in range(self.meta.nints) for g in range(self.meta.ngroups)]
+            crew.each(one, every)
+            ramps.pdq += np.uint32(3)
+            crew.counters[name + ".frames"] += len(every)
+
+        return Bound([], frames=work)
+
+    def whole(self, x):
+        x.gdq[:, 1:] ^= x.data[:, :-1] % 5 == 0
+        x.data = (x.data - x.data.sum(axis=(2, 3), keepdims=True)) % TALL
+        x.pdq = x.pdq + np.uint32(3)
+
+
+TOYS = {"shift": Shift, "blur": Blur, "grow": Grow, "drift": Drift, "level": Level}
 
 
 def total():
@@ -258,8 +287,10 @@ def test_any_plan_gives_what_whole_arrays_give(size, names, cuts, threads, budge
     for name, array in expected.items():
         assert np.array_equal(sink.arrays[name], array), name
     surveys = sum(kind == "drift" for kind, _ in names)
-    inside = len({c for c in cuts if 0 < c < len(steps)})
-    assert report.passes == 1 + inside + surveys
+    levels = {k + 1 for k, (kind, _) in enumerate(names) if kind == "level"}
+    edges = sorted({c for c in {*cuts} | levels if 0 < c < len(steps)})
+    moves = 1 + len(edges) - sum(kind == "level" and k in edges for k, (kind, _) in enumerate(names) if k)
+    assert report.passes == moves + len(levels) + surveys
     grown = [f"s{k}" for k, (kind, _) in enumerate(names) if kind == "grow"]
     for name, n in zip(grown, hits, strict=True):
         looks = report.counters[name]
@@ -387,28 +418,65 @@ def test_report_names_every_step_and_counts_passes():
     _, steps = chain(meta, [("shift", 1), ("drift", 1), ("grow", 1)])
     report = runner.run(Frames(counts(meta)), Collect(meta), meta, steps, cuts=[3])
     assert report.passes == 3
-    assert set(report.wall) == {"read", "s0", "s1", "s2", "total", "write"} == set(report.cpu)
+    assert set(report.wall) == {"read", "s0", "s1", "s2", "total", "put down", "write"} == set(report.cpu)
     assert all(seconds >= 0 for seconds in report.wall.values())
 
 
-def test_store_keeps_what_it_absorbs():
+def test_frames_may_become_smaller():
+    meta, small = describe(2, 3, 90, 11), describe(2, 3, 70, 11)
+    data, opened, closed = counts(meta), [], []
+
+    class Own(RampStore):
+        def close(self):
+            closed.append(self)
+
+    def scratch(meta):
+        opened.append(Own.empty(meta))
+        return opened[-1]
+
+    def work(ramps, crew):
+        frames = {(i, g): ramps.read(i, g)[20:] for i in range(2) for g in range(3)}
+        ramps.cut(small)
+        for (i, g), frame in frames.items():
+            ramps.write(i, g, frame)
+
+    shrink = BoundStep("shrink", Bound([], frames=work, meta=small))
+    _, steps = chain(small, [("blur", 1), ("level", 1), ("shift", 2)])
+    sink = Collect(small)
+    runner.run(Frames(data), sink, meta, [shrink, *steps], scratch=scratch)
+    expected, _ = whole(small, data[:, :, 20:], [("blur", 1), ("level", 1), ("shift", 2)])
+    for name, array in expected.items():
+        assert np.array_equal(sink.arrays[name], array), name
+    assert len(opened) == 2 == len(closed)  # put down anew after blur, which needs the rows as they were
+
+
+def test_no_frames_after_products():
+    steps = [total(), BoundStep("late", Bound([], frames=lambda ramps, crew: None))]
+    with pytest.raises(ValueError, match="whole frames"):
+        runner.run(
+            Frames(counts(describe(1, 1, 4, 4))), Collect(describe(1, 1, 4, 4)), describe(1, 1, 4, 4), steps
+        )
+
+
+def test_what_is_put_down_is_taken_up():
     meta = describe(2, 3, 7, 9)
-    store = runner.RampStore.empty(meta)
+    ramps = RampStore.empty(meta)
     rng = np.random.default_rng(3)
     shape = (5, 2, 3, 8)
     w = Window(
         rng.random(shape, "f4"), rng.integers(0, 9, shape, "u1"), rng.integers(0, 9, (5, 8)).astype("u4")
     )
     w.y0, w.x0, w.core_rows, w.core_columns = 1, 1, (2, 5), (2, 8)
-    store.absorb(w, 1, 6)
-    assert np.array_equal(store.data[2:5, ..., 2:8], w.data[1:4, ..., 1:7])
+    runner.put_down(ramps)(w, 1, 6)
+    assert np.array_equal(ramps.read(1, 2)[2:5, 2:8], w.data[1:4, 1, 2, 1:7])
+    assert np.array_equal(ramps.read_flags(1, 2)[2:5, 2:8], w.gdq[1:4, 1, 2, 1:7])
     back = Window(
         np.zeros((3, 2, 3, 6), "f4"), np.zeros((3, 2, 3, 6), "u1"), np.zeros((3, 6), "u4"), y0=2, x0=2
     )
-    store.load(back, 2, 5)
+    runner.take_up(ramps)(back, 2, 5)
     assert np.array_equal(back.data, w.data[1:4, ..., 1:7])
     assert np.array_equal(back.gdq, w.gdq[1:4, ..., 1:7])
     assert np.array_equal(back.pdq, w.pdq[1:4, 1:7])
-    for a in (store.data, store.gdq, store.pdq):
-        a[2:5, ..., 2:8] = 0
+    for a in (ramps.data, ramps.gdq, ramps.pdq):
+        a[..., 2:5, 2:8] = 0
         assert not a.any()

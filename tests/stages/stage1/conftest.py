@@ -15,6 +15,7 @@ import pytest
 
 from upramp.stages.core import runner
 from upramp.stages.core.errors import NotApplicable
+from upramp.stages.core.frames import RampStore
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
@@ -167,7 +168,7 @@ class Ends:
 
     def emit(self, y0: int, x0: int, outputs: Mapping[str, np.ndarray]) -> None:
         for name, a in outputs.items():
-            between = (self.meta.nints,) if a.ndim == 3 else ()
+            between = a.shape[1:-1]
             empty = np.zeros((*between, self.meta.ny, self.meta.nx), a.dtype)
             whole = self.products.setdefault(name, empty)
             whole[..., y0 : y0 + len(a), x0 : x0 + a.shape[-1]] = np.moveaxis(a, 0, -2)
@@ -184,8 +185,8 @@ def start(gdq: np.ndarray, pdq: np.ndarray) -> BoundStep:
     return BoundStep("start", Bound([Station(run)]))
 
 
-def keep(store: runner.RampStore, w: Window, lo: int, hi: int) -> None:
-    store.absorb(w, lo, hi)
+def keep(store: RampStore, w: Window, lo: int, hi: int) -> None:
+    runner.put_down(store)(w, lo, hi)
 
 
 @pytest.fixture(scope="session")
@@ -220,14 +221,12 @@ def through() -> Callable[..., Through]:
                 chain.append(BoundStep(step.name, step.bind(Context(meta, chosen, refs, shared))))
             except NotApplicable:
                 continue
-        store = runner.RampStore.empty(meta)
+            meta = chain[-1].bound.meta or meta
+        store = RampStore.empty(meta)
         chain.append(BoundStep("keep", Bound([Station(partial(keep, store))])))
         ends = Ends(data, meta)
-        report = runner.run(ends, ends, meta, chain, **(options or {}))
-        order = (1, 2, 0, 3)
-        return Through(
-            store.data.transpose(order), store.gdq.transpose(order), store.pdq, ends.products, report, shared
-        )
+        report = runner.run(ends, ends, describe(data, **facts), chain, **(options or {}))
+        return Through(store.data, store.gdq, store.pdq, ends.products, report, shared)
 
     return run
 
