@@ -32,13 +32,13 @@ class Ramps(Protocol):
         """The counts of a frame, DN: a new float32 array (ny, nx). ``i`` and ``g`` count from 0."""
 
     def write(self, i: int, g: int, frame: np.ndarray) -> None:
-        """Put counts (ny, nx) in the place of a frame."""
+        """Put counts (ny, nx), or of the size that will be after `cut`, in the place of a frame."""
 
     def read_flags(self, i: int, g: int) -> np.ndarray:
         """The flags of a frame: a new uint8 array (ny, nx)."""
 
     def write_flags(self, i: int, g: int, flags: np.ndarray) -> None:
-        """Put flags (ny, nx) in the place of a frame's."""
+        """Put flags (ny, nx), or of the size that will be after `cut`, in the place of a frame's."""
 
     def read_rows(self, data: np.ndarray, gdq: np.ndarray | None, lo: int, i0: int = 0, x0: int = 0) -> None:
         """Fill ``data`` float32 and ``gdq`` uint8, both [rows, nints, ngroups, columns], C-contiguous.
@@ -53,7 +53,10 @@ class Ramps(Protocol):
         """
 
     def cut(self, meta: ExposureMeta) -> None:
-        """From now on frames have the smaller size of ``meta``; what they held is void."""
+        """From now on frames have the smaller size of ``meta``: those that were written in that size.
+
+        ``pdq`` keeps its first rows and columns.
+        """
 
     def close(self) -> None:
         """Give up what they take; a second call does nothing."""
@@ -80,7 +83,7 @@ class RampStore:
 
     def write(self, i: int, g: int, frame: np.ndarray) -> None:
         """See `Ramps`."""
-        self.data[i, g] = frame
+        self.data[i, g, : len(frame), : frame.shape[1]] = frame
 
     def read_flags(self, i: int, g: int) -> np.ndarray:
         """See `Ramps`."""
@@ -88,7 +91,7 @@ class RampStore:
 
     def write_flags(self, i: int, g: int, flags: np.ndarray) -> None:
         """See `Ramps`."""
-        self.gdq[i, g] = flags
+        self.gdq[i, g, : len(flags), : flags.shape[1]] = flags
 
     def read_rows(self, data: np.ndarray, gdq: np.ndarray | None, lo: int, i0: int = 0, x0: int = 0) -> None:
         """See `Ramps`."""

@@ -435,10 +435,10 @@ def test_frames_may_become_smaller():
         return opened[-1]
 
     def work(ramps, crew):
-        frames = {(i, g): ramps.read(i, g)[20:] for i in range(2) for g in range(3)}
+        crew.each(
+            lambda f: ramps.write(*f, ramps.read(*f)[20:]), [(i, g) for i in range(2) for g in range(3)]
+        )
         ramps.cut(small)
-        for (i, g), frame in frames.items():
-            ramps.write(i, g, frame)
 
     shrink = BoundStep("shrink", Bound([], frames=work, meta=small))
     _, steps = chain(small, [("blur", 1), ("level", 1), ("shift", 2)])
