@@ -22,6 +22,7 @@ from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.frames import Interrupted
+from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
 from upramp.stages.core.step import Context
@@ -33,6 +34,7 @@ from upramp.store.naming import prepared_folder, scratch_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.products import Published, RateWriter, write_product
 from upramp.store.provenance import parameter_rows
+from upramp.store.ramp_scratch import DiskRamps
 from upramp.store.raw_reference import raw_reference
 from upramp.store.uncal import Uncal
 
@@ -105,7 +107,7 @@ def calibrate(
             "mtime_ns": p.path.stat().st_mtime_ns,
             "sha256": p.sha256,
             "units": "DN/s",
-            "shape": [meta.ny, meta.nx] if p.kind == "rate" else [result.planes, meta.ny, meta.nx],
+            "shape": list(result.shape if p.kind != "rate" else result.shape[1:]),
             "dtype": "float32",
             "retention": "keep",
             "crds_context": work.context,
@@ -159,7 +161,10 @@ def _reference_rows(work: CalibrationPlan, step: PlannedStep) -> list[dict[str, 
 
 @dataclass
 class _Result:
-    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics."""
+    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics.
+
+    ``shape``: of those by integration.
+    """
 
     published: list[Published]
     states: dict[str, tuple[bool, str]]
@@ -167,7 +172,7 @@ class _Result:
     wall: Mapping[str, float]
     cpu: Mapping[str, float]
     integrations: list[dict[str, Any]]
-    planes: int
+    shape: tuple[int, int, int]
 
 
 class _Sink:
@@ -188,14 +193,14 @@ def prepared_of(cache: Path) -> PreparedStore:
     return PreparedStore(prepared_folder(cache))
 
 
-def _prepared(work: CalibrationPlan, step: PlannedStep) -> dict[str, Prepared]:
+def _prepared(work: CalibrationPlan, step: PlannedStep, meta: ExposureMeta) -> dict[str, Prepared]:
     """The step's references, ready for its kernels."""
     store = prepared_of(work.job.config.cache_folder)
     ready = {}
     for reftype, best in step.best.items():
         prepare = step.step.prepare.get(reftype)
         if best.path is not None and prepare is not None:
-            ready[reftype] = store.get(step.name, reftype, best.path, prepare, work.uncal.meta, step.params)
+            ready[reftype] = store.get(step.name, reftype, best.path, prepare, meta, step.params)
     return ready
 
 
@@ -221,8 +226,9 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
         if not s.runs:
             continue
         try:
-            context = Context(meta, s.params, _prepared(work, s), shared)
+            context = Context(meta, s.params, _prepared(work, s, meta), shared)
             steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
+            meta = steps[-1].bound.meta or meta
         except NotApplicable as error:
             states[s.name] = (False, str(error))
             if s.name == "dark_current":
@@ -234,11 +240,13 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
         )
     output = config.output.folder
     durable = config.store.fsync
-    with RateWriter(uncal, scratch_folder(output, job_id), output, durable=durable) as writer:
+    folder = scratch_folder(output, job_id)
+    with RateWriter(uncal, folder, output, durable=durable, meta=meta) as writer:
         report, tally = stream(
             uncal,
             steps,
             writer,
+            folder,
             threads=config.run.threads or cores(),
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
             stop=stop,
@@ -257,7 +265,9 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
         for k, row in enumerate(rows):
             mid = mids.get(meta.int_start + k)
             row["mid_mjd"] = None if mid is None else float(mid)
-    return _Result(published, states, report.counters, report.wall, report.cpu, rows, meta.nints)
+    return _Result(
+        published, states, report.counters, report.wall, report.cpu, rows, (meta.nints, meta.ny, meta.nx)
+    )
 
 
 def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
@@ -271,22 +281,33 @@ def stream(
     uncal: Uncal,
     steps: Sequence[BoundStep],
     writer: RateWriter,
+    folder: Path,
     *,
     threads: int,
     budget_bytes: int,
     stop: Callable[[], bool] = never,
 ) -> tuple[runner.RunReport, Tally]:
-    """Send an exposure's counts through bound steps into its products; what it took, and the statistics."""
+    """Send an exposure's counts through bound steps into its products; what it took, and the statistics.
+
+    Ramps are put down in ``folder`` where steps need whole frames.
+    """
     tally = Tally(uncal.meta.nints)
     with uncal.source() as source:
         sink = _Sink(writer, tally)
         report = runner.run(
-            source, sink, uncal.meta, steps, threads=threads, budget_bytes=budget_bytes, stop=stop
+            source,
+            sink,
+            uncal.meta,
+            steps,
+            threads=threads,
+            budget_bytes=budget_bytes,
+            scratch=lambda meta: DiskRamps(meta, folder),
+            stop=stop,
         )
     return report, tally
 
 
-def _hits(found: int, meta: Any) -> float:
+def _hits(found: int, meta: ExposureMeta) -> float:
     """Cosmic rays per thousand pixels per second, over the time in which differences can show them."""
     seconds = meta.nints * (meta.ngroups - 1) * meta.group_time
     return 1000.0 * found / (meta.nx * meta.ny) / seconds
@@ -295,7 +316,7 @@ def _hits(found: int, meta: Any) -> float:
 def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
     """Guide star frames to count rates, taken whole: they are small."""
     config, uncal = work.job.config, work.uncal
-    given = {r: ref for s in work.steps if s.runs for r, ref in _prepared(work, s).items()}
+    given = {r: ref for s in work.steps if s.runs for r, ref in _prepared(work, s, uncal.meta).items()}
     params = {s.name: s.params for s in work.steps}
     result = run_guider(uncal.read_all(), uncal.meta, given, params)
     states = {name: (s.state == "COMPLETE", s.reason) for name, s in result.states.items()}
@@ -315,7 +336,7 @@ def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
     )
     wall = {name: s.wall for name, s in result.states.items()}
     cpu = {name: s.cpu for name, s in result.states.items()}
-    return _Result([published], states, result.counters, wall, cpu, [], len(result.sci))
+    return _Result([published], states, result.counters, wall, cpu, [], result.sci.shape)
 
 
 def _cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:

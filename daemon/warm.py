@@ -122,7 +122,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
         with contextlib.suppress(NotApplicable):  # gain_scale, which has no kernel
             bound.append(BoundStep(step.name, step.bind(Context(meta, params, ready, shared))))
     with RateWriter(exposure, scratch_folder(folder, "warm"), folder) as writer:
-        stream(exposure, bound, writer, threads=1, budget_bytes=ALL_AT_ONCE)
+        stream(exposure, bound, writer, folder, threads=1, budget_bytes=ALL_AT_ONCE)
         writer.finish({})
     with RampSource(exposure.path, 0, (1, 1, 1, COLUMNS), floats=True) as floats:  # guiders send these
         floats.read(np.empty((1, 1, 1, COLUMNS), np.float32), 0, 0)

@@ -35,8 +35,7 @@ def _model(kind: str, meta: ExposureMeta) -> str:
     return "IFUImageModel" if meta.exp_type in ("NRS_IFU", "MIR_MRS") else "ImageModel"
 
 
-def _layout(kind: str, uncal: Uncal) -> list[Extension | bytes]:
-    meta = uncal.meta
+def _layout(kind: str, uncal: Uncal, meta: ExposureMeta) -> list[Extension | bytes]:
     shape = (meta.ny, meta.nx) if kind == "rate" else (meta.nints, meta.ny, meta.nx)
     layout: list[Extension | bytes] = []
     for name in _ARRAYS:
@@ -65,6 +64,8 @@ class RateWriter:
     durable : bool
         Be proof against power cuts: products are on the disk before they are published. Writing
         back begins at once, beside the calibration, so that little is left to wait for.
+    meta : ExposureMeta, optional
+        The exposure as the last step sees it, if frames became smaller on their way.
 
     Raises
     ------
@@ -81,6 +82,7 @@ class RateWriter:
         output: Path,
         kinds: Sequence[str] = ("rate", "rateints"),
         durable: bool = False,
+        meta: ExposureMeta | None = None,
     ) -> None:
         self._output = output
         self._durable = durable
@@ -91,7 +93,7 @@ class RateWriter:
         self._files: list[ProductFile] = []
         try:
             for kind in kinds:
-                layout = _layout(kind, uncal)
+                layout = _layout(kind, uncal, meta or uncal.meta)
                 self._files.append(ProductFile(uncal, self._scratch, kind, _model(kind, uncal.meta), layout))
         except BaseException:
             self.abandon()

@@ -50,7 +50,7 @@ class DiskRamps:
         self._local = threading.local()
         try:
             self._fd, name = tempfile.mkstemp(dir=folder)
-            os.unlink(name)
+            Path(name).unlink()
         except OSError as error:
             raise writing_error(error, folder) from error
 
