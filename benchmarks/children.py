@@ -119,8 +119,10 @@ class Warm:
             text=True,
         )
 
-    def calibrate(self, uncal: Path, output: Path) -> dict[str, Any]:
+    def calibrate(self, uncal: Path, output: Path, assignments: Sequence[str] = ()) -> dict[str, Any]:
         """File to published products; what the process says of it (see ``warm.py``), and the load.
+
+        ``assignments`` are parameters, step.name=value.
 
         Raises
         ------
@@ -129,7 +131,8 @@ class Warm:
         """
         load = settle()
         assert self._child.stdin is not None and self._child.stdout is not None
-        self._child.stdin.write(json.dumps({"input": str(uncal), "output": str(output)}) + "\n")
+        request = {"input": str(uncal), "output": str(output), "set": list(assignments)}
+        self._child.stdin.write(json.dumps(request) + "\n")
         self._child.stdin.flush()
         line = self._child.stdout.readline()
         if not line:

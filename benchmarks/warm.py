@@ -1,6 +1,6 @@
 """The warm process: calibrates the files that it is told on standard input, one JSON object a line.
 
-    {"input": "..._uncal.fits", "output": "folder"}
+    {"input": "..._uncal.fits", "output": "folder", "set": ["step.parameter=value", ...]}
 
 Each goes through all that a service does for a file: checksum, header, CRDS look-ups, prepared references,
 calibration, products synced and renamed into place, and the commits to the ledger; here a ledger is opened
@@ -24,6 +24,8 @@ from upramp.daemon.config import Config, Log, load
 
 kernel_cache.place(Config().cache_folder / "kernels")  # before anything imports numba
 from upramp.daemon import calibrate, logs, oneshot  # noqa: E402
+from upramp.daemon.planning import reference_types  # noqa: E402
+from upramp.stages.pipelines import registry  # noqa: E402
 
 MB_PER_KB = 1024 / 1e6
 
@@ -40,10 +42,12 @@ def noted(reports: list[Any]) -> None:
     calibrate.stream = streamed
 
 
-def one(request: dict[str, str], config: Config, reports: list[Any]) -> dict[str, Any]:
+def one(request: dict[str, Any], path: Path, reports: list[Any]) -> dict[str, Any]:
     """Calibrate one file; the answer."""
     reports.clear()
-    config = config.override(output_folder=Path(request["output"]))
+    config = load(
+        path, assignments=request.get("set", []), registry=registry(), reference_types=reference_types()
+    ).override(output_folder=Path(request["output"]))
     before, begin = os.times(), time.perf_counter()
     summary = oneshot.run([Path(request["input"])], config, force=True)
     seconds, after = time.perf_counter() - begin, os.times()
@@ -60,7 +64,7 @@ def one(request: dict[str, str], config: Config, reports: list[Any]) -> dict[str
 
 def main() -> None:
     """Answer until standard input ends."""
-    config = load(Path(sys.argv[1]))
+    config = Path(sys.argv[1])
     logs.configure(Log(level="warning"))
     reports: list[Any] = []
     noted(reports)

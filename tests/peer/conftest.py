@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from peerkit.cases import Case
 from peerkit.peer import Job, Peer, python
+from peerkit.rows import Row
 from peerkit.scenes import Input, make
 
 
@@ -37,6 +38,25 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Input]:
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def drawn(
+    peer: Peer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[Row], tuple[Input, Path]]:
+    """The exposure of a row and the peer's products for it. All selected rows run together."""
+    root, inputs = tmp_path_factory.mktemp("rows"), {}
+    selected = {
+        row.name: row
+        for item in request.session.items
+        if isinstance(row := getattr(item, "callspec", None) and item.callspec.params.get("row"), Row)
+    }
+    for row in selected.values():
+        (root / row.name).mkdir()
+        inputs[row.name] = row.make(root / row.name)
+    jobs = [Job(inputs[name], row.steps, pipeline=row.pipeline) for name, row in selected.items()]
+    folders = dict(zip(selected, peer.results(jobs), strict=True))
+    return lambda row: (inputs[row.name], folders[row.name])
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,12 @@ class Case:
     @property
     def assignments(self) -> list[str]:
         """The parameters as words for ``--set``."""
-        return [
-            f"{step}.{key}={value}" for step, values in self.steps.items() for key, value in values.items()
-        ]
+        return assignments(self.steps)
+
+
+def assignments(steps: Steps) -> list[str]:
+    """Parameters as words for ``--set``."""
+    return [f"{step}.{key}={value}" for step, values in steps.items() for key, value in values.items()]
 
 
 def _skip(*steps: str) -> dict[str, dict[str, Any]]:

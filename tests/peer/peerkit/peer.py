@@ -32,11 +32,12 @@ class Job:
     source: Input
     steps: Steps
     each_step: bool = False
+    pipeline: str = "detector1"
 
     def key(self, version: str) -> str:
         """What the products depend on, as a file name."""
         digest = hashlib.sha256(version.encode())
-        digest.update(json.dumps([self.steps, self.each_step], sort_keys=True).encode())
+        digest.update(json.dumps([self.steps, self.each_step, self.pipeline], sort_keys=True).encode())
         for path in self.source.files:
             digest.update(path.name.encode())
             with path.open("rb") as stream:
@@ -80,6 +81,7 @@ class Peer:
                     "output": str(output),
                     "steps": job.steps,
                     "each_step": job.each_step,
+                    "pipeline": job.pipeline,
                 }
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting = list(todo.values())
@@ -107,6 +109,11 @@ class Peer:
 def failure(folder: Path) -> str:
     """Why the peer made no products, or the empty string."""
     return str(json.loads((folder / "run.json").read_text())["error"])
+
+
+def seconds(folder: Path) -> float:
+    """How long the peer took, without its import."""
+    return float(json.loads((folder / "run.json").read_text())["seconds"])
 
 
 def product(folder: Path, suffix: str) -> Path:

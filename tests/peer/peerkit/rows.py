@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peerkit.cases import Steps
+from peerkit.cases import Steps, assignments
 from peerkit.scenes import Input
 
 
@@ -58,6 +58,16 @@ class Row:
     long: bool = True
     differs: str = ""
     headers: frozenset[str] = frozenset()
+
+    @property
+    def assignments(self) -> list[str]:
+        """The parameters as words for ``--set``."""
+        return assignments(self.steps)
+
+    @property
+    def idle_assignments(self) -> list[str]:
+        """The same, under which the step does not act."""
+        return assignments(self.without)
 
     @property
     def without(self) -> Steps:

@@ -81,13 +81,14 @@ def main() -> None:
     for variables in (job.get("environment", {}) for job in jobs[:1]):
         os.environ.update(variables)
     warnings.filterwarnings("ignore")
-    from jwst.pipeline import Detector1Pipeline
+    from jwst.pipeline import DarkPipeline, Detector1Pipeline
 
+    pipelines = {"detector1": Detector1Pipeline, "dark": DarkPipeline}
     logging.disable(logging.WARNING)
     for job in jobs:
         # the pipeline collects garbage after every step; what is loaded already need not be looked at
         gc.freeze()
-        run(Detector1Pipeline, job)
+        run(pipelines[job.get("pipeline", "detector1")], job)
 
 
 if __name__ == "__main__":

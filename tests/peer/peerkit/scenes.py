@@ -238,9 +238,15 @@ def _detector(name: str, ipc: float) -> Detector:
 
 
 def make(name: str, root: Path) -> Input:
-    """Draw a scene and write it below ``root`` with its CRDS cache; the same bytes every time."""
-    scene, serial = SCENES[name], list(SCENES).index(name) + 1
-    folder = root / name
+    """Draw a scene of the table and write it below ``root``."""
+    return write(SCENES[name], root / name, list(SCENES).index(name) + 1)
+
+
+def write(scene: Scene, folder: Path, serial: int) -> Input:
+    """Draw a scene and write it below ``folder`` with its CRDS cache; the same bytes every time.
+
+    ``serial`` seeds the draw and numbers the context.
+    """
     detector = _detector(scene.observation.detector, scene.ipc)
     own = detector.cut(scene.observation.window)
     cache = Cache(folder / "crds", serial=serial)
