@@ -31,7 +31,7 @@ from upramp.stages.guider.pipeline import run_guider
 from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
 from upramp.store.naming import prepared_folder, scratch_folder
-from upramp.store.prepared import PreparedStore
+from upramp.store.prepared import PreparedStore, release
 from upramp.store.products import Published, RateWriter, write_product
 from upramp.store.provenance import parameter_rows
 from upramp.store.ramp_scratch import DiskRamps
@@ -221,12 +221,15 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
     shared: dict[str, Any] = {}
     steps: list[BoundStep] = []
     states: dict[str, tuple[bool, str]] = {}
+    used: list[Prepared] = []
     for s in work.steps:
         states[s.name] = (s.runs, s.reason)
         if not s.runs:
             continue
         try:
-            context = Context(meta, s.params, _prepared(work, s, meta), shared)
+            ready = _prepared(work, s, meta)
+            used += ready.values()
+            context = Context(meta, s.params, ready, shared)
             steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
             meta = steps[-1].bound.meta or meta
         except NotApplicable as error:
@@ -247,6 +250,7 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             steps,
             writer,
             folder,
+            used,
             threads=config.run.threads or cores(),
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
             stop=stop,
@@ -282,6 +286,7 @@ def stream(
     steps: Sequence[BoundStep],
     writer: RateWriter,
     folder: Path,
+    references: Sequence[Prepared] = (),
     *,
     threads: int,
     budget_bytes: int,
@@ -289,9 +294,15 @@ def stream(
 ) -> tuple[runner.RunReport, Tally]:
     """Send an exposure's counts through bound steps into its products; what it took, and the statistics.
 
-    Ramps are put down in ``folder`` where steps need whole frames.
+    Ramps are put down in ``folder`` where steps need whole frames. ``references``: those that the steps read,
+    whose pages are let go of behind them.
     """
     tally = Tally(uncal.meta.nints)
+
+    def let_go() -> None:
+        for reference in references:
+            release(reference)
+
     with uncal.source() as source:
         sink = _Sink(writer, tally)
         report = runner.run(
@@ -302,6 +313,7 @@ def stream(
             threads=threads,
             budget_bytes=budget_bytes,
             scratch=lambda meta: DiskRamps(meta, folder),
+            release=let_go,
             stop=stop,
         )
     return report, tally

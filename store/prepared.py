@@ -17,6 +17,8 @@ import hashlib
 import inspect
 import json
 import logging
+import math
+import mmap
 import os
 import shutil
 import sys
@@ -28,13 +30,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from upramp.stages.core.errors import Misconfigured
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference
+from upramp.stages.core.reference import ByRows, Prepared, RawReference
 from upramp.store.fitsio import writing_error
 from upramp.store.raw_reference import raw_reference
 
@@ -46,6 +48,7 @@ FORMAT = 1
 _MISSING = object()
 INFO = "info.json"
 _ASIDE = ".aside-"
+_PIECE = 16 << 20  # bytes of an array that is made some rows at a time
 _STALE = 24 * 3600.0  # s; what a dead process left aside is removed after this
 
 
@@ -223,14 +226,17 @@ class PreparedStore:
         spied_meta, meta_facts = watched(meta)
         spied_params, params_facts = watched(params)
         started = time.perf_counter()
-        with raw_reference(path, reftype) as raw:
-            made = prepare(raw, spied_meta, spied_params)
-        facts = {"meta": _json(meta_facts), "params": _json(params_facts), "info": dict(made.info)}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         aside = base / f"{_ASIDE}{uuid.uuid4().hex}"
         aside.mkdir()
         try:
-            sizes = {name: _save(aside / f"{name}.npy", array) for name, array in made.arrays.items()}
+            with raw_reference(path, reftype) as raw:
+                made = prepare(raw, spied_meta, spied_params)
+                sizes = {
+                    name: _save(aside / f"{name}.npy", array, raw.release)
+                    for name, array in made.arrays.items()
+                }
+            facts = {"meta": _json(meta_facts), "params": _json(params_facts), "info": dict(made.info)}
+            digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
             (aside / INFO).write_text(json.dumps({**facts, "sizes": sizes}))
             entry = base / digest
             self._discard(entry)
@@ -289,16 +295,48 @@ class PreparedStore:
         return freed
 
 
-def _save(path: Path, array: np.ndarray) -> int:
-    """Write an array, whole and on disk before it is renamed into place; its length in bytes."""
+def release(prepared: Prepared) -> None:
+    """Let go of the pages of a prepared reference; they are found again in the page cache."""
+    for array in prepared.arrays.values():
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap):
+            with contextlib.suppress(ValueError, OSError):
+                base.madvise(mmap.MADV_DONTNEED)
+
+
+def _save(path: Path, array: np.ndarray | ByRows, release: Callable[[], None]) -> int:
+    """Write an array, whole and on disk before it is renamed into place; its length in bytes.
+
+    ``release`` is called between pieces of an array that is made some rows at a time.
+    """
     if "/" in path.name or path.name.startswith("."):
         raise ValueError(f"a prepared array cannot be called {path.stem!r}")
-    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     with path.open("wb") as file:
-        np.save(file, native, allow_pickle=False)
+        if isinstance(array, ByRows):
+            _save_rows(file, array, release)
+        else:
+            native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+            np.save(file, native, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
     return path.stat().st_size
+
+
+def _save_rows(file: BinaryIO, array: ByRows, release: Callable[[], None]) -> None:
+    dtype = np.dtype(array.dtype)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    row = max(dtype.itemsize * math.prod(array.shape[1:]), 1)
+    step = max(1, _PIECE // row)
+    for lo in range(0, array.shape[0], step):
+        hi = min(lo + step, array.shape[0])
+        piece = np.ascontiguousarray(array.make(lo, hi), dtype)
+        if piece.shape != (hi - lo, *array.shape[1:]):
+            raise ValueError(f"rows {lo} to {hi} of an array {array.shape} have the shape {piece.shape}")
+        file.write(piece.data)
+        release()
 
 
 def _mapped(path: Path) -> np.ndarray:

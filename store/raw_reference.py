@@ -77,13 +77,17 @@ class FitsReference:
 
     def close(self) -> None:
         """Give the file's pages back; arrays that are still held read them again from the file."""
-        if self._map is not None:
-            with contextlib.suppress(ValueError, OSError):
-                self._map.madvise(mmap.MADV_DONTNEED)
-            self._map = None  # unmapped when the last array goes
+        self.release()
+        self._map = None  # unmapped when the last array goes
         if self._hdus is not None:
             self._hdus.close()
             self._hdus = None
+
+    def release(self) -> None:
+        """Let go of the pages that were read so far; arrays remain good."""
+        if self._map is not None:
+            with contextlib.suppress(ValueError, OSError):
+                self._map.madvise(mmap.MADV_DONTNEED)
 
     def _open_mapped(self) -> None:
         fd, size = open_regular(self.path)

@@ -8,7 +8,7 @@ keyed by checksum, and hands it to ``bind``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,17 +42,39 @@ class RawReference(Protocol):
 
 
 @dataclass(frozen=True)
+class ByRows:
+    """A prepared array that is made some rows at a time, because whole it might not fit into memory.
+
+    ``make(lo, hi)`` gives the elements lo to hi (half open) of the first axis; the other axes are those of
+    ``shape``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    make: Callable[[int, int], np.ndarray]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The whole array at once, where it is known to be small."""
+        return np.ascontiguousarray(self.make(0, self.shape[0]), dtype or self.dtype)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A prepared reference: arrays by name and a few scalars.
 
-    ``info`` holds what fits JSON; ``arrays`` are C-contiguous and native.
+    ``info`` holds what fits JSON; ``arrays`` are C-contiguous and native. ``prepare`` functions may leave
+    `ByRows` among them; what they are kept as, and steps get, are arrays.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray | ByRows]
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
+        return np.asarray(self.arrays[name])
+
+    def get(self, name: str) -> np.ndarray | None:
+        """The array of this name, or None if there is none."""
+        return self[name] if name in self.arrays else None
 
 
 def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -98,6 +98,18 @@ class _Clock:
         self._w, self._c = w, c
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What all passes of a run share."""
+
+    threads: int
+    budget: int
+    stop: Callable[[], bool]
+    release: Callable[[], None]
+    report: RunReport
+    arenas: Arenas
+
+
 def run(
     source: Source,
     sink: Sink,
@@ -108,6 +120,7 @@ def run(
     budget_bytes: int = 128 << 20,
     cuts: Iterable[int] = (),
     scratch: Callable[[ExposureMeta], Ramps] = RampStore.empty,
+    release: Callable[[], None] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
     """Send an exposure through its steps.
@@ -128,11 +141,13 @@ def run(
         Further positions where the ramps are put down between passes (see `plan`).
     scratch : callable
         Makes room for ramps between two passes; in memory by default.
+    release : callable
+        Called when a block of rows is done: what was read of references is not needed soon.
     stop : callable
         Asked between batches; once true the run ends with `Interrupted`.
     """
     report = RunReport()
-    arenas = Arenas()
+    means = _Means(threads, budget_bytes, stop, release, report, Arenas())
     fill: Fill = _counts(source)
     passes = plan(steps, cuts)
     kept: Ramps | None = None
@@ -140,25 +155,25 @@ def run(
         for k, one in enumerate(passes):
             for position, survey in one.surveys:
                 report.passes += 1
-                _survey(one, position, survey, meta, fill, threads, budget_bytes, arenas, report, stop)
+                _survey(one, position, survey, meta, fill, means)
             last = k == len(passes) - 1
             if last and one.frames is None:
                 report.passes += 1
-                _pass(one, meta, fill, _products(sink), "write", threads, budget_bytes, arenas, report, stop)
+                _pass(one, meta, fill, _products(sink), "write", means)
             else:
                 if kept is None or one.changes:
                     report.passes += 1
                     # rows go back to where they came from unless strips need each other's, as they were
                     after = scratch(meta) if kept is None or margin(one.stations()) else kept
                     drain = put_down(after)
-                    _pass(one, meta, fill, drain, "put down", threads, budget_bytes, arenas, report, stop)
+                    _pass(one, meta, fill, drain, "put down", means)
                     if kept is not None and kept is not after:
                         kept.close()
                     kept = after
                 fill = take_up(kept)
                 if one.frames is not None:
                     report.passes += 1
-                    meta = _frames(one, one.frames, kept, threads, stop, report) or meta
+                    meta = _frames(one, one.frames, kept, means) or meta
     finally:
         if kept is not None:
             kept.close()
@@ -169,15 +184,14 @@ def _frames(
     one: Pass,
     work: Callable[[Ramps, Crew], None],
     ramps: Ramps,
-    threads: int,
-    stop: Callable[[], bool],
-    report: RunReport,
+    means: _Means,
 ) -> ExposureMeta | None:
     """Let the last step of a pass work on whole frames; the exposure's new shape, if it has one."""
-    clock, crew = _Clock(process=True), Crew(threads, stop)
+    clock, crew = _Clock(process=True), Crew(means.threads, means.stop)
     work(ramps, crew)
     clock.lap(one.steps[-1].name)
-    report.merge(clock, crew.counters)
+    means.release()
+    means.report.merge(clock, crew.counters)
     return one.steps[-1].bound.meta
 
 
@@ -187,16 +201,12 @@ def _pass(
     fill: Fill,
     drain: Drain,
     drain_name: str,
-    threads: int,
-    budget: int,
-    arenas: Arenas,
-    report: RunReport,
-    stop: Callable[[], bool],
+    means: _Means,
 ) -> None:
     """Send all rows through the stations of a pass."""
     whole = [(slice(0, meta.ny), slice(0, meta.nx))]
     job = Job(meta, one.stations(), _outputs(one), fill, drain, drain_name)
-    _work(job, whole, threads, budget, arenas, report, stop)
+    _work(job, whole, means)
 
 
 def put_down(ramps: Ramps) -> Drain:
@@ -229,11 +239,7 @@ def _survey(
     survey: Survey,
     meta: ExposureMeta,
     fill: Fill,
-    threads: int,
-    budget: int,
-    arenas: Arenas,
-    report: RunReport,
-    stop: Callable[[], bool],
+    means: _Means,
 ) -> None:
     """Send a survey's tiles through the steps before it, some integrations at a time."""
     tiles = survey.tiles()
@@ -246,11 +252,11 @@ def _survey(
             replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first
         )
         survey.begin(first, last)
-        _work(job, tiles, threads, budget, arenas, report, stop)
+        _work(job, tiles, means)
         clock = _Clock()
         survey.finish()
         clock.lap(name)
-        report.merge(clock, Counter())
+        means.report.merge(clock, Counter())
 
 
 def _outputs(one: Pass) -> dict[str, tuple[str, Any]]:
@@ -285,14 +291,11 @@ def _products(sink: Sink) -> Drain:
 def _work(
     job: Job,
     tiles: Sequence[tuple[slice, slice]],
-    threads: int,
-    budget: int,
-    arenas: Arenas,
-    report: RunReport,
-    stop: Callable[[], bool],
+    means: _Means,
 ) -> None:
     """Cut the tiles into blocks and share these among the workers."""
-    per_thread = budget // threads
+    threads, arenas, report = means.threads, means.arenas, means.report
+    per_thread = means.budget // threads
     edge = margin(job.stations)
     blocks = [(k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge)]
     widths = [span(job, *columns, edge) for _, _, columns in blocks]
@@ -306,8 +309,9 @@ def _work(
         window = make_window(arena, job, x1 - x0, per_thread, edge)
         window.x0, window.core_rows, window.core_columns = x0, (s0, s1), (c0, c1)
         window.i0, window.tile = job.i0, tile
-        _roll(window, job, edge, clock, stop)
+        _roll(window, job, edge, clock, means.stop)
         arenas.put(arena)
+        means.release()
         report.merge(clock, window.counters if job.counts else Counter())
 
     if threads == 1 or len(blocks) <= 1:

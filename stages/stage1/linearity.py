@@ -221,7 +221,7 @@ def _identity(coeffs: np.ndarray, where: np.ndarray) -> None:
 def bind(context: Context) -> Bound:
     """Make the station for one exposure."""
     ref = context.references["linearity"]
-    inverse = ref.arrays.get("inverse")
+    inverse = ref.get("inverse")
     nframes = context.meta.nframes
 
     def run(w: Window, lo: int, hi: int) -> None:

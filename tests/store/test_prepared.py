@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -17,8 +18,9 @@ from astropy.io import fits
 
 from upramp.stages.core.errors import Misconfigured, Retryable, UprampError
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared
-from upramp.store.prepared import INFO, PreparedStore, code_version, watched
+from upramp.stages.core.reference import ByRows, Prepared
+from upramp.store import prepared as store_prepared
+from upramp.store.prepared import INFO, PreparedStore, code_version, release, watched
 
 META = ExposureMeta(
     instrument="NIRCAM",
@@ -67,6 +69,16 @@ def empty(raw, meta, params):
 
 def transposed(raw, meta, params):
     return Prepared({"t": raw.array("SCI").T, "x": np.float64(3.0)})
+
+
+def by_rows(raw, meta, params):
+    image = raw.array("SCI")
+    return Prepared({"a": ByRows(image.shape, np.float32, lambda lo, hi: 2 * image[lo:hi])})
+
+
+def crooked(raw, meta, params):
+    image = raw.array("SCI")
+    return Prepared({"a": ByRows((9, *image.shape[1:]), np.float32, lambda lo, hi: image[lo : hi - 1])})
 
 
 def failing(raw, meta, params):
@@ -119,6 +131,26 @@ def test_odd_shapes(prepared, reference):
     assert made["x"].shape == () and made["x"] == 3.0
     assert get(prepared, reference, stack)["none"].shape == (0, 3)
     assert dict(get(prepared, reference, empty).arrays) == {}
+
+
+@pytest.mark.parametrize("piece", [1, 16 << 20])
+def test_some_rows_at_a_time(prepared, reference, monkeypatch, piece):
+    monkeypatch.setattr(store_prepared, "_PIECE", piece)
+    made, whole = get(prepared, reference, by_rows), get(prepared, reference)
+    assert np.array_equal(made["a"], whole["image"])
+    assert made["a"].dtype == np.float32 and made["a"].flags.c_contiguous
+    release(made)
+    assert np.array_equal(made["a"], whole["image"])
+    with fits.open(reference) as hdus:
+        alone = by_rows(SimpleNamespace(array=lambda name: hdus[name].data), None, None)
+        assert np.array_equal(alone["a"], whole["image"])
+        assert alone.get("b") is None
+
+
+def test_rows_must_be_as_many_as_promised(prepared, reference):
+    with pytest.raises(ValueError, match="rows 0 to 9"):
+        get(prepared, reference, crooked)
+    assert entries(prepared) == []
 
 
 def test_once(prepared, reference):
