@@ -256,6 +256,8 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             stop=stop,
         )
         header = dict(shared.get("header", {}))
+        counted = shared.get("counted", {})
+        header |= {keyword: report.counters[name] for keyword, name in counted.items()}
         if states["jump"][0]:
             header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
         cards = {**_cards(work, states), **header}

@@ -14,13 +14,17 @@ from upramp.stages.stage1 import (
     charge_migration,
     dark_current,
     dq_init,
+    firstframe,
     gain_scale,
     group_scale,
     ipc,
     jump,
+    lastframe,
     linearity,
     ramp_fit,
     refpix,
+    reset,
+    rscd,
     saturation,
     superbias,
 )
@@ -60,9 +64,32 @@ NEAR_INFRARED = Pipeline(
     {"S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
 )
 
+MID_INFRARED = Pipeline(
+    "detector1",
+    (
+        group_scale.STEP,
+        dq_init.STEP,
+        saturation.STEP,
+        ipc.STEP,
+        firstframe.STEP,
+        lastframe.STEP,
+        reset.STEP,
+        linearity.STEP,
+        rscd.STEP,
+        dark_current.STEP,
+        refpix.STEP,
+        charge_migration.STEP,
+        jump.STEP,
+        ramp_fit.STEP,
+        gain_scale.STEP,
+    ),
+    "pars-detector1pipeline",
+    {"S_EMICOR": "SKIPPED", "S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+)
+
 GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")
 
-PIPELINES = (NEAR_INFRARED, GUIDER)
+PIPELINES = (NEAR_INFRARED, MID_INFRARED, GUIDER)
 
 
 def for_exposure(meta: ExposureMeta) -> Pipeline:
@@ -81,9 +108,7 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
             f"frames there are no rates; fetch the file again"
         )
     if meta.instrument == "MIRI":
-        raise Unprocessable(
-            f"{meta.exp_type}: this version has no mid-infrared steps; leave MIRI exposures out"
-        )
+        return MID_INFRARED
     if meta.is_irs2:
         raise Unprocessable(
             f"{meta.exp_type} in {meta.readpatt}: this version has no correction for interleaved reference "

@@ -162,8 +162,8 @@ class Bound:
 class Context:
     """What ``bind`` gets: the exposure, the parameters, the prepared references.
 
-    ``shared`` carries scalars from step to step (for one, the dark's average current),
-    and what ends up in product headers under ``header``.
+    ``shared`` carries scalars from step to step (for one, the dark's average current); what ends up in
+    product headers under ``header``, and under ``counted`` the counters whose sums do, by keyword.
     """
 
     meta: ExposureMeta

@@ -23,7 +23,7 @@ import numpy as np
 from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference, native
+from upramp.stages.core.reference import ByRows, Prepared, RawReference, native
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
 
@@ -40,12 +40,12 @@ class Params:
 
 
 @kernel
-def subtract(data, pdq, dark, flags, y0, x0):
+def subtract(data, pdq, dark, which, flags, y0, x0):
     """Subtract ``dark`` from rows of ramps in place and merge its flags.
 
-    ``data`` (rows, nints, ngroups, columns) float32; ``pdq`` (rows, columns) uint32; ``dark`` (ny,
+    ``data`` (rows, nints, ngroups, columns) float32; ``pdq`` (rows, columns) uint32; ``dark`` (ny, planes,
     ngroups, nx) float32 and ``flags`` (ny, nx) uint32 cover the exposure, row ``y0`` and column ``x0``
-    being element [0, 0].
+    being element [0, 0]; ``which`` (nints) gives the plane of each integration.
     """
     rows, nints, ngroups, columns = data.shape
     for r in range(rows):
@@ -56,7 +56,7 @@ def subtract(data, pdq, dark, flags, y0, x0):
         for i in range(nints):
             for g in range(ngroups):
                 d = data[r, i, g]
-                b = dark[y0 + r, g, x0 : x0 + columns]
+                b = dark[y0 + r, which[i], g, x0 : x0 + columns]
                 for c in range(columns):
                     d[c] -= b[c]
 
@@ -99,8 +99,21 @@ def average(frames: np.ndarray, ngroups: int, nframes: int, gap: int, length: in
     return out
 
 
+def planes(meta: ExposureMeta, available: int) -> np.ndarray:
+    """Which of the dark's integrations (from 0) each integration of the file takes.
+
+    The first ones in turn, the last one for all that follow, and throughout in later segments.
+    """
+    later = meta.nints if meta.int_start != 1 else 0
+    return (
+        np.minimum(np.arange(meta.nints) + later, available - 1)
+        if available > 1
+        else np.zeros(meta.nints, int)
+    )
+
+
 def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
-    """Average the dark to the exposure's groups.
+    """Average the dark to the exposure's groups, some rows at a time.
 
     Raises
     ------
@@ -116,25 +129,33 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
             f"more than the exposure's {meta.nframes} and {meta.groupgap}"
         )
     cube = raw.array("SCI")
-    if cube.ndim != 3 or cube.shape[1:] != (meta.ny, meta.nx):
+    if cube.ndim not in (3, 4) or cube.shape[-2:] != (meta.ny, meta.nx):
         raise Misconfigured(
             f"the dark {raw.name} has shape {cube.shape}, the exposure {meta.ny} rows of {meta.nx} pixels; "
             "darks are never cut: give one of this very subarray with [references] dark = ..., "
             "or skip the step dark_current"
         )
-    missing = meta.ngroups * (meta.nframes + meta.groupgap) - len(cube) * (nframes + gap)
-    length = len(cube) + max(missing, 0)
-    if length > len(cube) and len(cube) < 2:
+    integrations = cube.reshape(-1, *cube.shape[-3:])  # the mid infrared has one dark for each
+    frames = integrations.shape[1]
+    length = max(frames, frames + meta.ngroups * (meta.nframes + meta.groupgap) - frames * (nframes + gap))
+    if length > frames and frames < 2:
         raise Misconfigured(
             f"the dark {raw.name} has one frame and cannot be extended to the exposure's {meta.ngroups} "
             "groups; give a longer one with [references] dark = ..., or skip the step dark_current"
         )
-    if (nframes, gap) == (meta.nframes, meta.groupgap):
-        dark = average(cube, meta.ngroups, 1, 0, length)
-    else:
-        dark = average(cube, meta.ngroups, meta.nframes, meta.groupgap, length)
+    same = (nframes, gap) == (meta.nframes, meta.groupgap)
+    pattern = (1, 0) if same else (meta.nframes, meta.groupgap)
+    ngroups = meta.ngroups
+
+    def rows(lo: int, hi: int) -> np.ndarray:
+        parts = [average(one[:, lo:hi], ngroups, *pattern, length) for one in integrations]
+        return np.stack(parts, axis=1)
+
+    flags = raw.dq()
+    flags = np.bitwise_or.reduce(flags.reshape(-1, *flags.shape[-2:]), axis=0)
+    dark = ByRows((meta.ny, len(integrations), ngroups, meta.nx), np.float32, rows)
     current = 0.0 if raw.has("AVDRKCUR") else float(raw.header.get("AVDRKCUR") or 0.0)
-    return Prepared({"dark": dark, "dq": native(raw.dq(), np.uint32)}, {"average_dark_current": current})
+    return Prepared({"dark": dark, "dq": native(flags, np.uint32)}, {"average_dark_current": current})
 
 
 def bind(context: Context) -> Bound:
@@ -153,10 +174,12 @@ def bind(context: Context) -> Bound:
         )
     current = params.average_dark_current
     context.shared["average_dark_current"] = ref.info["average_dark_current"] if current is None else current
+    dark, flags = ref["dark"], ref["dq"]
+    which = planes(context.meta, dark.shape[1])
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
-        subtract(w.data[s], w.pdq[s], ref["dark"], ref["dq"], lo, w.x0)
+        subtract(w.data[s], w.pdq[s], dark, which[w.i0 : w.i0 + w.data.shape[1]], flags, lo, w.x0)
 
     return Bound([Station(run)])
 

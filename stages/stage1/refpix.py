@@ -10,24 +10,20 @@ One output: the clipped means of all flagged reference pixels, by column parity.
 Means are clipped at 3 sigma until nothing more is rejected. Running medians reflect at the
 detector's edge and are cut short at the edge of a subarray. Source: JWST pipeline
 documentation, refpix step; the treatment of edges was measured.
+
+The mid infrared has another border (`refpix_mir`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-
-from upramp.stages.core.dq import DO_NOT_USE, REFERENCE_PIXEL
-from upramp.stages.core.kernel import kernel
+from upramp.stages.core.dq import REFERENCE_PIXEL
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, window
-from upramp.stages.core.statistics import median
-from upramp.stages.core.step import Bound, Context, Station, Step, Window
-
-BORDER = 4  # width of the reference pixels' frame
-DETECTOR = 2048
-DARK_COLUMNS = ("SUB32", "SUB512", "SUB512S")  # NIRSpec: no reference pixels, but unlit columns
+from upramp.stages.core.step import Bound, Context, Step
+from upramp.stages.stage1 import refpix_border, refpix_mir
+from upramp.stages.stage1.refpix_border import BORDER
 
 
 @dataclass(frozen=True)
@@ -58,337 +54,6 @@ class Params:
             )
 
 
-DOUBT = 1e-4  # of sigma: a value as near as that to a clipping limit may fall on either side of it
-
-
-@kernel
-def clipped_mean(values, n):
-    """Mean of the first ``n`` values, clipped at 3 sigma until it stays; NaN if there are none.
-
-    ``values`` (float64) is a work array and is reordered. Infinity if a value lies on a limit: then
-    the precision decides, and `clipped_mean_single` must be asked.
-    """
-    while n > 0:
-        mean = 0.0
-        for k in range(n):
-            mean += values[k]
-        mean /= n
-        var = 0.0
-        for k in range(n):
-            var += (values[k] - mean) ** 2
-        sigma = np.sqrt(var / n)
-        reach = 3.0 * sigma
-        kept = 0
-        for k in range(n):
-            if abs(abs(values[k] - mean) - reach) < DOUBT * sigma:
-                return np.inf
-            if mean - reach <= values[k] <= mean + reach:
-                values[kept] = values[k]
-                kept += 1
-        if kept == n:
-            return mean
-        n = kept
-    return np.nan
-
-
-def clipped_mean_single(values: np.ndarray) -> np.float32:
-    """The same in single precision throughout, as the observatory's package has it.
-
-    Rejecting one value more or less moves the mean by a thousandth of a count; over many
-    integrations that would show.
-    """
-    values = values[~np.isnan(values)]
-    while values.size:
-        mean, reach = values.mean(), values.std() * 3.0
-        kept = values[(values >= mean - reach) & (values <= mean + reach)]
-        if kept.size == values.size:
-            return mean
-        values = kept
-    return np.float32(np.nan)
-
-
-@kernel
-def stripe_means(strip, good, stripe, parities, means):
-    """Clipped means of a strip of reference rows by frame, amplifier and column parity.
-
-    ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) in the detector frame;
-    ``means`` (frames, amplifiers, parities or more) float64 is filled.
-    """
-    frames, rows, columns = strip.shape
-    work = np.empty(rows * stripe)
-    for f in range(frames):
-        for a in range(columns // stripe):
-            for p in range(parities):
-                n = 0
-                for r in range(rows):
-                    for c in range(a * stripe + p, (a + 1) * stripe, parities):
-                        if good[r, c] and not np.isnan(strip[f, r, c]):
-                            work[n] = strip[f, r, c]
-                            n += 1
-                means[f, a, p] = clipped_mean(work, n)
-
-
-@kernel
-def running_median(side, good, offsets, length, reflect_low, reflect_high, out):
-    """Median over ``length`` rows of a strip of side columns, without their ``offsets``.
-
-    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4). Rows beyond an end are mirrored (the end
-    row itself not repeated) where ``reflect_*`` says so, else left out. Rows without any good pixel give
-    NaN.
-    """
-    frames, rows, columns = side.shape
-    half = length // 2
-    work = np.empty(length * columns, np.float32)
-    for f in range(frames):
-        for r in range(rows):
-            n = 0
-            for k in range(r - half, r + half + 1):
-                s = k
-                if s < 0:
-                    s = -s if reflect_low else -1
-                elif s >= rows:
-                    s = 2 * (rows - 1) - s if reflect_high else -1
-                if s < 0 or s >= rows:
-                    continue
-                for c in range(columns):
-                    if good[s, c] and not np.isnan(side[f, s, c]):
-                        work[n] = side[f, s, c] - offsets[f, c]
-                        n += 1
-            out[f, r] = median(work, n) if n else np.nan
-
-
-def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean of two arrays; of one where the other is NaN; 0 where both are."""
-    only = np.where(np.isnan(a), b, np.where(np.isnan(b), a, 0.5 * (a + b)))
-    return np.nan_to_num(only, nan=0.0)
-
-
-@kernel
-def all_means(values, parity, parities, means):
-    """Clipped means of all valid reference pixels of every frame, by column parity.
-
-    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities or more) float64.
-    """
-    frames, pixels = values.shape
-    work = np.empty(pixels)
-    for f in range(frames):
-        for p in range(parities):
-            n = 0
-            for k in range(pixels):
-                if (parities == 1 or parity[k] == p) and not np.isnan(values[f, k]):
-                    work[n] = values[f, k]
-                    n += 1
-            means[f, p] = clipped_mean(work, n)
-
-
-@kernel
-def subtract_columns(data, stripes, side, stripe, y0, x0, i0):
-    """Subtract the corrections where amplifiers read stripes of the last axis.
-
-    ``data`` (rows, nints, ngroups, columns); ``stripes`` (nints, ngroups, amplifiers, 2); ``side``
-    (nints, ngroups, rows of the exposure), of zero size for none.
-    """
-    rows, nints, ngroups, columns = data.shape
-    for r in range(rows):
-        for i in range(nints):
-            for g in range(ngroups):
-                line = data[r, i, g]
-                row = side[i0 + i, g, y0 + r] if side.size else np.float32(0)
-                c = 0
-                while c < columns:
-                    a = (x0 + c) // stripe
-                    end = min(columns, (a + 1) * stripe - x0)
-                    even, odd = stripes[i0 + i, g, a, x0 & 1], stripes[i0 + i, g, a, 1 - (x0 & 1)]
-                    for k in range(c, end):
-                        line[k] = (line[k] - (odd if k & 1 else even)) - row
-                    c = end
-
-
-@kernel
-def subtract_rows(data, stripes, side, stripe, y0, x0, i0):
-    """The same where amplifiers read stripes of rows: the side signal runs along the last axis."""
-    rows, nints, ngroups, columns = data.shape
-    for r in range(rows):
-        a, p = (y0 + r) // stripe, (y0 + r) & 1
-        for i in range(nints):
-            for g in range(ngroups):
-                line = data[r, i, g]
-                level = stripes[i0 + i, g, a, p]
-                if side.size:
-                    for c in range(columns):
-                        line[c] = (line[c] - level) - side[i0 + i, g, x0 + c]
-                else:
-                    for c in range(columns):
-                        line[c] -= level
-
-
-@dataclass
-class Tile:
-    """A strip of the frame, with what was seen there."""
-
-    rows: slice
-    columns: slice
-    values: np.ndarray = field(default_factory=lambda: np.empty(0, "f4"))  # (nints, ngroups, rows, columns)
-    flags: np.ndarray = field(default_factory=lambda: np.empty(0, "u4"))  # (rows, columns)
-
-
-class ReferencePixels:
-    """Gathers the reference pixels of every frame and derives its corrections.
-
-    Attributes
-    ----------
-    stripes : ndarray, float32, shape (nints, ngroups, amplifiers, 2)
-        What to subtract by amplifier and parity along the fast axis.
-    side : ndarray, float32, shape (nints, ngroups, rows)
-        What to subtract along the slow axis; zero size for none.
-    """
-
-    def __init__(self, meta: ExposureMeta, params: Params, flagged: list[Tile]) -> None:
-        self.meta, self.params = meta, params
-        self.transposed = abs(meta.fastaxis) == 2
-        self.parities = 2 if params.odd_even_columns else 1
-        self.four = meta.noutputs > 1
-        self.along = meta.ny if self.transposed else meta.nx  # length of the fast axis
-        self.across = meta.nx if self.transposed else meta.ny
-        fast0, slow0 = (meta.ystart, meta.xstart) if self.transposed else (meta.xstart, meta.ystart)
-        self.at_low, self.at_high = slow0 == 1, slow0 + self.across - 1 == DETECTOR
-        self.at_left, self.at_right = fast0 == 1, fast0 + self.along - 1 == DETECTOR
-        self.stripe = self.along // meta.noutputs if self.four else self.along
-        sides = self.four and params.use_side_ref_pixels and (self.at_left or self.at_right)
-        frames = (meta.nints, meta.ngroups)
-        self.dark_columns = has_dark_columns(meta)
-        self.stripes = np.zeros((*frames, meta.noutputs if self.four else 1, 2), "f4")
-        self.side = np.zeros((*frames, self.across if sides else 0), "f4")
-        self._tiles = self._edges() if self.four else flagged
-        self._first = 0
-
-    def _edges(self) -> list[Tile]:
-        """Bottom, top, left and right of the detector frame; empty where the read-out does not reach."""
-
-        def strip(there: bool, at_end: bool, across: bool) -> Tile:
-            length = self.across if across else self.along
-            width = slice(length - BORDER, length) if at_end else slice(0, BORDER)
-            whole = slice(0, self.along if across else self.across)
-            edge = width if there else slice(0, 0)
-            rows, columns = (edge, whole) if across else (whole, edge)
-            return Tile(columns, rows) if self.transposed else Tile(rows, columns)
-
-        side = self.side.size > 0
-        return [
-            strip(self.at_low, False, True),
-            strip(self.at_high, True, True),
-            strip(self.at_left and side, False, False),
-            strip(self.at_right and side, True, False),
-        ]
-
-    def tiles(self) -> list[tuple[slice, slice]]:
-        """The strips that hold reference pixels."""
-        return [(t.rows, t.columns) for t in self._tiles]
-
-    def begin(self, first: int, last: int) -> None:
-        """Integrations ``first`` to ``last`` (half open) come next."""
-        self._first = first
-        for t in self._tiles:
-            shape = (t.rows.stop - t.rows.start, t.columns.stop - t.columns.start)
-            t.values = np.empty((last - first, self.meta.ngroups, *shape), "f4")
-            t.flags = np.empty(shape, "u4")
-
-    def absorb(self, w: Window, lo: int, hi: int) -> None:
-        """Keep the core of rows lo to hi of the tile that the window works on."""
-        t = self._tiles[w.tile]
-        r0, r1, c0, c1 = w.core(lo, hi)
-        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
-        to = slice(lo + r0 - t.rows.start, lo + r1 - t.rows.start)
-        x = slice(w.x0 + c0 - t.columns.start, w.x0 + c1 - t.columns.start)
-        t.values[:, :, to, x] = w.data[rows, ..., c0:c1].transpose(1, 2, 0, 3)
-        t.flags[to, x] = w.pdq[rows, c0:c1]
-        if self.dark_columns:
-            t.flags[to, x] |= np.uint32(REFERENCE_PIXEL)
-
-    def finish(self) -> None:
-        """Derive the corrections of the integrations that were seen."""
-        if not self._tiles:
-            return
-        n = self._tiles[0].values.shape[0]
-        at = slice(self._first, self._first + n)
-        stripes = self.stripes[at].reshape(n * self.meta.ngroups, *self.stripes.shape[2:])
-        if self.four:
-            bottom, top, left, right = (self._detector(t.values) for t in self._tiles)
-            goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles]
-            stripes[:] = average(self._levels(bottom, goods[0]), self._levels(top, goods[1]))
-            if self.side.size:
-                side = self.side[at].reshape(len(stripes), -1)
-                one = self._drift(left, goods[2], stripes[:, 0])
-                other = self._drift(right, goods[3], stripes[:, -1])
-                side[:] = self.params.side_gain * average(one, other)
-        else:
-            stripes[:, 0] = np.nan_to_num(self._one_output(), nan=0.0)
-        for t in self._tiles:
-            t.values = t.values[:0]
-
-    def _levels(self, strip: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """Means of a strip of reference rows (frames, 4, columns) by frame, amplifier, parity.
-
-        NaN where there are none.
-        """
-        means = np.full((len(strip), *self.stripes.shape[2:]), np.nan)
-        if not strip.size:
-            return means
-        p = self.parities
-        stripe_means(strip, good, self.stripe, p, means)
-        for f, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            columns = slice(a * self.stripe + k, (a + 1) * self.stripe, p)
-            means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]])
-        means[:, :, p:] = means[:, :, :1]
-        return means
-
-    def _drift(self, strip: np.ndarray, good: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        """Running medians of a strip of side columns (frames, rows, 4) without its amplifier's ``levels``."""
-        out = np.full((len(levels), self.across), np.nan)
-        if strip.size:
-            offsets = np.ascontiguousarray(levels[:, np.arange(BORDER) & 1])
-            running_median(
-                strip, good, offsets, self.params.side_smoothing_length, self.at_low, self.at_high, out
-            )
-        return out
-
-    def _one_output(self) -> np.ndarray:
-        """Means of all valid reference pixels (frames, 2)."""
-        values, parity = self._valid()
-        means = np.full((len(values), 2), np.nan)
-        p = self.parities
-        all_means(values, parity, p, means)
-        for f, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            means[f, k] = clipped_mean_single(values[f] if p == 1 else values[f][parity == k])
-        means[:, p:] = means[:, :1]
-        return means
-
-    def _detector(self, a: np.ndarray) -> np.ndarray:
-        """Frames of a tile, or its flags, with the fast axis last."""
-        if a.ndim == 4:
-            a = a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
-        return np.ascontiguousarray(a.swapaxes(-1, -2) if self.transposed else a)
-
-    def _valid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Valid reference pixels of all tiles (frames, pixels), in the order of reading, and their parity."""
-        values, rows, columns = [], [], []
-        for t in self._tiles:
-            y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
-            values.append(t.values[:, :, y, x].reshape(t.values.shape[0] * t.values.shape[1], y.size))
-            rows.append(y + t.rows.start)
-            columns.append(x + t.columns.start)
-        along, across = np.concatenate(columns), np.concatenate(rows)
-        if self.transposed:
-            along, across = across, along
-        order = np.lexsort((along * np.sign(self.meta.fastaxis), across * np.sign(self.meta.slowaxis)))
-        return np.ascontiguousarray(np.concatenate(values, axis=1)[:, order]), (along & 1)[order]
-
-
-def has_dark_columns(meta: ExposureMeta) -> bool:
-    """NIRSpec subarrays without reference pixels, whose outer columns take their place."""
-    return meta.instrument == "NIRSPEC" and meta.subarray in DARK_COLUMNS
-
-
 def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     """Where the mask flags reference pixels, as strips that do not overlap."""
     flags = raw.dq()
@@ -411,22 +76,18 @@ def unsupported(params: Params) -> list[str]:
     return []
 
 
+def skip_if(meta: ExposureMeta, params: Params) -> str | None:
+    """Subarrays of the mid infrared have too few reference pixels."""
+    if meta.instrument == "MIRI" and not meta.is_full_frame:
+        return f"subarray {meta.subarray} of a mid-infrared detector"
+    return None
+
+
 def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
-    meta, params = context.meta, context.params
-    if has_dark_columns(meta):
-        strips = [(0, meta.ny, 0, BORDER), (0, meta.ny, meta.nx - BORDER, meta.nx)]
-    else:
-        mask = context.references.get("mask")
-        strips = mask.info["strips"] if mask is not None else []
-    flagged = [Tile(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in strips]
-    pixels = ReferencePixels(meta, params, flagged)
-    subtract = subtract_rows if pixels.transposed else subtract_columns
-
-    def run(w: Window, lo: int, hi: int) -> None:
-        subtract(w.data[w.rows(lo, hi)], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
-
-    return Bound([Station(run)], survey=pixels)
+    if context.meta.instrument == "MIRI":
+        return refpix_mir.bind(context)
+    return refpix_border.bind(context)
 
 
 STEP = Step(
@@ -437,6 +98,7 @@ STEP = Step(
     references=("mask",),
     optional=("mask",),
     prepare={"mask": prepare},
+    skip_if=skip_if,
     pars="pars-refpixstep",
     unsupported=unsupported,
 )

@@ -10,7 +10,7 @@ from numba import config
 
 from upramp.stages.core import runner, windows
 from upramp.stages.pipelines import NEAR_INFRARED
-from upramp.stages.stage1 import refpix
+from upramp.stages.stage1 import refpix_border
 
 EXAMPLES = 10 if config.DISABLE_JIT else 80
 NAMES = [step.name for step in NEAR_INFRARED.steps]
@@ -112,7 +112,7 @@ def test_fused_is_step_by_step(
     facts |= {"noutputs": outputs, "fastaxis": fastaxis, "slowaxis": 1 if fastaxis == 2 else 2}
     facts |= {"nframes": nframes, "frame_divisor": 4, "gain_factor": 1.5}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refpix, "DETECTOR", width)
+        patch.setattr(refpix_border, "DETECTOR", width)
         patch.setattr(windows, "STRIP_ROWS", max(data.shape))
         every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
         single = calibrate(through, data, refs, every, **facts)
@@ -134,7 +134,7 @@ def test_every_step_has_something_to_do(through):
     facts, width = place("all", 40, 24)
     facts |= {"noutputs": 4, "nframes": 2, "frame_divisor": 4, "gain_factor": 1.5}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refpix, "DETECTOR", width)
+        patch.setattr(refpix_border, "DETECTOR", width)
         results = {name: calibrate_without(through, data, refs, name, facts) for name in [None, *NAMES]}
     complete = results[None]
     for name in NAMES:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upramp.stages.core import runner
-from upramp.stages.stage1 import refpix
-from upramp.stages.stage1.refpix import STEP, Params, clipped_mean
+from upramp.stages.stage1 import refpix_border
+from upramp.stages.stage1.refpix import STEP, Params
+from upramp.stages.stage1.refpix_border import clipped_mean
 
 DNU, REFERENCE_PIXEL = 1, 1 << 31
 
@@ -154,7 +155,7 @@ def test_four_outputs_against_the_naive_rules(
     if transposed:
         starts = {"xstart": starts["ystart"], "ystart": starts["xstart"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refpix, "DETECTOR", width)
+        patch.setattr(refpix_border, "DETECTOR", width)
         patch.setattr(runner, "SURVEY_BYTES", looked_at)
         out = through(
             [(STEP, params)],
@@ -226,7 +227,7 @@ def test_one_output_against_the_naive_rules(through, seed, frames, size, kept, f
 
 def test_by_hand(through, monkeypatch):
     """A 16 x 16 detector of four amplifiers with known levels."""
-    monkeypatch.setattr(refpix, "DETECTOR", 16)
+    monkeypatch.setattr(refpix_border, "DETECTOR", 16)
     amplifier = np.repeat([10.0, 20.0, 30.0, 40.0], 4)
     parity = np.arange(16) % 2
     drift = np.arange(16.0)[:, None]  # the mean of top and bottom is 7.5
@@ -248,7 +249,7 @@ def test_by_hand(through, monkeypatch):
 
 
 def test_smoothing_mirrors_at_the_edge_of_the_detector_only(through, monkeypatch):
-    monkeypatch.setattr(refpix, "DETECTOR", 100)
+    monkeypatch.setattr(refpix_border, "DETECTOR", 100)
     rows = np.arange(16.0)
     data = np.broadcast_to((rows**2)[:, None], (16, 100))[None, None]
     params = {"side_smoothing_length": 3}
