@@ -51,7 +51,7 @@ def one(request: dict[str, Any], path: Path, reports: list[Any]) -> dict[str, An
     before, begin = os.times(), time.perf_counter()
     summary = oneshot.run([Path(request["input"])], config, force=True)
     seconds, after = time.perf_counter() - begin, os.times()
-    [report] = reports or [None]
+    report = reports[-1] if reports else None
     return {
         "error": "" if summary.products else f"no products: {summary.failed}",
         "seconds": seconds,

@@ -91,6 +91,14 @@ class Detector:
         c0, c1, c2, c3 = self.linearity
         return c0 + measured * (c1 + measured * (c2 + measured * c3))
 
+    def respond(self, signal: np.ndarray) -> np.ndarray:
+        """Raw counts for linear ones, DN: in the mid infrared the curve counts from zero, elsewhere above
+        the superbias.
+        """
+        if self.layout.mid_infrared:
+            return self.unlinearize(signal + self.superbias)
+        return self.unlinearize(signal)
+
     def unlinearize(self, linear: np.ndarray) -> np.ndarray:
         """Measured counts for linear ones, DN: Newton's method on ``linearize``, to float32 accuracy."""
         c0, c1, c2, c3 = self.linearity
@@ -103,8 +111,8 @@ class Detector:
 
 def draw(
     name: str = "NRCALONG",
-    ny: int = 2048,
-    nx: int = 2048,
+    ny: int = 0,
+    nx: int = 0,
     *,
     seed: int = 1,
     bad: float = 1e-3,
@@ -119,7 +127,7 @@ def draw(
     name : str
         DETECTOR.
     ny, nx : int
-        Size; a real one has 2048 x 2048 pixels.
+        Size; 0 stands for that of the real one.
     bad, hot : float
         Fractions of dead and of hot pixels.
     ipc : float
@@ -135,6 +143,8 @@ def draw(
     if name not in LAYOUTS:
         raise ValueError(f"unknown detector {name!r}; known are {', '.join(LAYOUTS)}")
     rng = np.random.default_rng([seed, *name.encode()])
+    layout = LAYOUTS[name]
+    ny, nx = ny or layout.shape[0], nx or layout.shape[1]
     shape = (ny, nx)
 
     def normal(mean: float, sigma: float) -> np.ndarray:
@@ -144,7 +154,8 @@ def draw(
         return plane
 
     mask = np.full(shape, dq.REFERENCE_PIXEL, np.uint32)
-    mask[border : ny - border, border : nx - border] = 0
+    above = 0 if layout.mid_infrared else border
+    mask[above : ny - above, border : nx - border] = 0
     light = mask == 0
     dead = (rng.random(shape, dtype=np.float32) < bad) & light
     mask[dead] |= np.uint32(dq.DO_NOT_USE | dq.DEAD)
@@ -154,7 +165,9 @@ def draw(
     dark_rate[is_hot] = rng.uniform(2 * HOT_RATE, 30, int(is_hot.sum()))
     dark_rate[~light] = 0
 
-    stripe = np.minimum(np.arange(nx) * 4 // nx, 3) if LAYOUTS[name].fast_is_x else None
+    stripe = np.minimum(np.arange(nx) * 4 // nx, 3) if layout.fast_is_x else None
+    if layout.mid_infrared:
+        stripe = np.arange(nx) % 4
     amplifier = stripe[None, :] if stripe is not None else np.minimum(np.arange(ny) * 4 // ny, 3)[:, None]
     gains = (1.85 + 0.03 * rng.standard_normal(4)).astype(np.float32)
 
@@ -167,8 +180,8 @@ def draw(
     if ipc:
         kernel = np.array([[0, ipc, 0], [ipc, 1 - 4 * ipc, ipc], [0, ipc, 0]])
     return Detector(
-        layout=LAYOUTS[name],
-        superbias=normal(12000, 60) + waves,
+        layout=layout,
+        superbias=normal(8000, 60) + waves if layout.mid_infrared else normal(12000, 60) + waves,
         read_noise=np.abs(normal(4.3, 0.4)),
         gain=np.broadcast_to(gains[amplifier], shape).copy(),
         dark_rate=dark_rate,

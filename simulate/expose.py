@@ -8,12 +8,13 @@ Frames of a group are digitised, summed and divided in integers, as the detector
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from upramp.simulate.detector import Detector
+from upramp.simulate.effects import Effect
 from upramp.simulate.layout import Layout
 from upramp.simulate.observation import Observation
 
@@ -98,6 +99,7 @@ def expose(
     noise: Noise | None = None,
     light_curve: np.ndarray | None = None,
     zeroframe: bool = False,
+    effects: Sequence[Effect] = (),
 ) -> Exposure:
     """Take an exposure.
 
@@ -115,6 +117,8 @@ def expose(
         Brightness in each integration; 1 by default.
     zeroframe : bool
         Keep the first frames.
+    effects : sequence of Effect
+        What else happens.
 
     Raises
     ------
@@ -149,7 +153,10 @@ def expose(
                 seconds = o.frame_seconds * (1 + (skipped if f == 0 else 0))
                 electrons += _poisson(rng, mean * np.float32(seconds))
                 hits.append(_cosmic_rays(rng, electrons, own, noise, seconds, i, g))
-                frame = _measure(rng, electrons, own, pattern(rng))
+                for effect in effects:
+                    effect.charge(i, g, f, electrons)
+                levels = [effect.level(i, g, f) for effect in effects]
+                frame = _measure(rng, electrons, own, pattern(rng) + sum(levels))
                 total += frame
                 if zero is not None and g == f == 0:
                     zero[i] = frame
@@ -189,10 +196,11 @@ def _cosmic_rays(
 def _measure(
     rng: np.random.Generator, electrons: np.ndarray, detector: Detector, pattern: np.ndarray
 ) -> np.ndarray:
-    signal = detector.unlinearize(electrons / detector.gain)
+    signal = detector.respond(electrons / detector.gain)
     if detector.ipc is not None:
         signal = crosstalk(signal, detector.ipc, detector.reference_pixels)
-    signal += detector.superbias
+    if not detector.layout.mid_infrared:
+        signal += detector.superbias
     np.minimum(signal, detector.saturation * np.float32(WELL), out=signal)
     signal += rng.standard_normal(signal.shape, dtype=np.float32) * detector.read_noise
     signal += pattern
@@ -218,6 +226,9 @@ def _patterns(layout: Layout, o: Observation, noise: Noise) -> Callable[[np.rand
     place = np.arange(fast)
     amplifier = np.minimum(place * o.outputs // fast, o.outputs - 1)
     parity = (place + origin) % 2
+    if layout.mid_infrared:
+        amplifier = (place + origin) % o.outputs
+        parity = np.zeros(fast, int)
     step = np.exp(-1 / noise.memory)
 
     def draw(rng: np.random.Generator) -> np.ndarray:
@@ -231,6 +242,10 @@ def _patterns(layout: Layout, o: Observation, noise: Noise) -> Callable[[np.rand
             level = step * level + kick
             drift[k] = level
         pattern = offsets[None, :] + drift[:, None]
+        if layout.mid_infrared:  # here rows differ by parity
+            pattern = (
+                pattern + rng.normal(0, noise.odd_even, 2)[(np.arange(slow) + o.ystart - 1) % 2][:, None]
+            )
         return (pattern if layout.fast_is_x else pattern.T).astype(np.float32)
 
     return draw

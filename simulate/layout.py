@@ -1,20 +1,23 @@
-"""Detectors and read patterns of the near-infrared instruments."""
+"""Detectors and their read patterns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BORDER = 4
-"""Width of the frame of reference pixels around each detector, pixels."""
+"""Width of the frame of reference pixels around each detector, pixels; in the mid infrared, columns only."""
 
 OUTPUTS = 4
-"""Amplifiers that read a full frame side by side, each a stripe along the fast axis."""
+"""Amplifiers that read a full frame: stripes along the fast axis; in the mid infrared they take turns."""
 
 PIXEL_SECONDS = 1e-5
 """Time between two samples of one output, s."""
 
 ROW_OVERHEAD = 12
 """Samples that pass at each row's end without a pixel being read."""
+
+MIRI_OVERHEAD = 13
+"""The same of mid-infrared detectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,16 @@ class Layout:
     channel: str = ""
 
     @property
+    def mid_infrared(self) -> bool:
+        """Whether amplifiers take turns along a row, with reference pixels at its ends only."""
+        return self.instrument == "MIRI"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole detector."""
+        return (1024, 1032) if self.mid_infrared else (2048, 2048)
+
+    @property
     def fast_is_x(self) -> bool:
         """Whether the fast axis is the last axis of the arrays."""
         return abs(self.fastaxis) == 1
@@ -63,6 +76,9 @@ LAYOUTS: dict[str, Layout] = {
         Layout("NIRSPEC", "NRS2", -2, -1, "NRS2_FULL", 462.677, -353.896, -1, 137.796, 0.1033),
         Layout("FGS", "GUIDER1", -2, -1, "FGS1_FULL", 206.407, -697.765, -1, -1.241, 0.0684),
         Layout("FGS", "GUIDER2", 2, -1, "FGS2_FULL", 22.865, -699.280, -1, 0.291, 0.0679),
+        Layout("MIRI", "MIRIMAGE", 1, 2, "MIRIM_FULL", -453.363, -374.069, -1, 4.836, 0.1109),
+        Layout("MIRI", "MIRIFULONG", 1, 2, "MIRIFU_CHANNEL3A", -503.654, -318.742, -1, 7.572, 0.245),
+        Layout("MIRI", "MIRIFUSHORT", 1, 2, "MIRIFU_CHANNEL1A", -503.654, -318.742, -1, 8.387, 0.196),
     )
 }
 
@@ -92,13 +108,21 @@ PATTERNS: dict[str, ReadPattern] = {
     "FGSRAPID": ReadPattern(1, 0),
     "FGS": ReadPattern(4, 0),
     "ACQ1": ReadPattern(1, 1),
+    "FASTR1": ReadPattern(1, 0),
+    "FASTR100": ReadPattern(1, 0),
+    "SLOWR1": ReadPattern(1, 0),
+    "FASTGRPAVG": ReadPattern(4, 0),
+    "FASTGRPAVG8": ReadPattern(8, 0),
 }
 
 
 def frame_time(layout: Layout, ny: int, nx: int, noutputs: int) -> float:
     """Seconds that one frame takes: every output reads its stripe, sample by sample.
 
-    For 2048 x 2048 pixels and four outputs this is the observatory's 10.737 s.
+    For 2048 x 2048 pixels and four outputs this is the observatory's 10.737 s, for the 1032 x 1024 of
+    the mid infrared 2.775 s.
     """
+    if layout.mid_infrared:
+        return (nx // OUTPUTS + MIRI_OVERHEAD) * ny * PIXEL_SECONDS
     fast, slow = (nx, ny) if layout.fast_is_x else (ny, nx)
     return (fast // noutputs + ROW_OVERHEAD) * (slow + 1) * PIXEL_SECONDS

@@ -13,13 +13,20 @@ from upramp.simulate.layout import LAYOUTS, OUTPUTS, PATTERNS, Layout, ReadPatte
 
 DAY = 86400.0
 
-EXP_TYPES = {"NIRCAM": "NRC_IMAGE", "NIRISS": "NIS_IMAGE", "NIRSPEC": "NRS_IMAGE", "FGS": "FGS_IMAGE"}
-RAPID = {"NIRCAM": "RAPID", "NIRISS": "NISRAPID", "NIRSPEC": "NRSRAPID", "FGS": "FGSRAPID"}
+EXP_TYPES = {
+    "NIRCAM": "NRC_IMAGE",
+    "NIRISS": "NIS_IMAGE",
+    "NIRSPEC": "NRS_IMAGE",
+    "FGS": "FGS_IMAGE",
+    "MIRI": "MIR_IMAGE",
+}
+RAPID = {"NIRCAM": "RAPID", "NIRISS": "NISRAPID", "NIRSPEC": "NRSRAPID", "FGS": "FGSRAPID", "MIRI": "FASTR1"}
 OPTICS = {
     "NIRCAM": {"filter": "F444W", "pupil": "CLEAR"},
     "NIRISS": {"filter": "CLEAR", "pupil": "F150W"},
     "NIRSPEC": {"filter": "CLEAR", "grating": "MIRROR"},
     "FGS": {},
+    "MIRI": {"filter": "F770W"},
 }
 
 
@@ -90,7 +97,8 @@ class Observation:
     @property
     def outputs(self) -> int:
         """Amplifiers used."""
-        return self.noutputs or (OUTPUTS if self.subarray == "FULL" else 1)
+        whole = self.subarray == "FULL" or self.layout.mid_infrared
+        return self.noutputs or (OUTPUTS if whole else 1)
 
     @property
     def frame_seconds(self) -> float:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asdf
 import numpy as np
 from astropy.io import fits
 
 from upramp.simulate.cache import USEAFTER, Cache, dq_hdus
 from upramp.simulate.detector import Detector
+from upramp.simulate.effects import Effect
 from upramp.simulate.observation import Observation
 from upramp.stages.core import dq
 
@@ -27,6 +29,8 @@ MODELS = {
     "dark": "DarkModel",
     "ipc": "IPCModel",
     "flat": "FlatModel",
+    "reset": "ResetModel",
+    "rscd": "RSCDModel",
 }
 
 
@@ -94,6 +98,7 @@ def write_all(
     with_flat: bool = False,
     dark_frames: int | None = None,
     flagged: int = 3,
+    effects: Sequence[Effect] = (),
 ) -> None:
     """Write what stage 1 needs for these observations of one detector, and the rules.
 
@@ -111,6 +116,8 @@ def write_all(
     flagged : int
         How many pixels the quality planes of saturation, superbias, linearity and gain flag, each at places
         of its own, so that those rules have something to do.
+    effects : sequence of Effect
+        What else the exposures show: their references are added, for the first observation's window.
     """
     first = observations[0]
     ny, nx = detector.shape
@@ -142,16 +149,17 @@ def write_all(
     save("mask", dq_hdus(truth.mask, mask_flags))
     plane = some(dq.NO_SAT_CHECK)
     save("saturation", [_image(truth.saturation), *dq_hdus(plane, {"NO_SAT_CHECK": dq.NO_SAT_CHECK})])
-    plane = some(dq.UNRELIABLE_BIAS)
-    save(
-        "superbias",
-        [
-            _image(truth.superbias),
-            _image(np.zeros(shape, np.float32), "ERR"),
-            *dq_hdus(plane, {"UNRELIABLE_BIAS": dq.UNRELIABLE_BIAS}),
-        ],
-        READPATT="ANY",
-    )
+    if not detector.layout.mid_infrared:
+        plane = some(dq.UNRELIABLE_BIAS)
+        save(
+            "superbias",
+            [
+                _image(truth.superbias),
+                _image(np.zeros(shape, np.float32), "ERR"),
+                *dq_hdus(plane, {"UNRELIABLE_BIAS": dq.UNRELIABLE_BIAS}),
+            ],
+            READPATT="ANY",
+        )
     plane = some(dq.NO_LIN_CORR)
     save("linearity", [_image(truth.linearity, "COEFFS"), *dq_hdus(plane, {"NO_LIN_CORR": dq.NO_LIN_CORR})])
     gain = truth.gain.copy()
@@ -180,6 +188,9 @@ def write_all(
         times = group[0].frame_seconds * (1 + np.arange(frames, dtype=np.float32))
         ramp = own.dark_rate[None] * times[:, None, None]
         hot = np.where(own.hot, np.uint32(dq.HOT), np.uint32(0))
+        nints = 1
+        if detector.layout.mid_infrared:  # one dark for the first integration, one for all others
+            nints, ramp, hot = 2, np.stack([ramp, ramp]), np.stack([hot, hot])[:, None]
         save(
             "dark",
             [_image(ramp), *dq_hdus(hot, {"HOT": dq.HOT})],
@@ -188,10 +199,18 @@ def write_all(
             NFRAMES=1,
             GROUPGAP=0,
             NGROUPS=frames,
-            NINTS=1,
+            NINTS=nints,
             TFRAME=group[0].frame_seconds,
             TGROUP=group[0].frame_seconds,
         )
+    for truth_of in (t for effect in effects for t in effect.truth(first)):
+        path = cache.new_path(instrument, truth_of.reftype, "asdf" if truth_of.raw is not None else "fits")
+        if truth_of.raw is not None:
+            asdf.AsdfFile(dict(truth_of.raw)).write_to(path)
+        else:
+            extra = {"FILENAME": path.name, **(truth_of.keywords or {})}
+            build(truth_of.reftype, detector, _window(first), truth_of.extensions, extra).writeto(path)
+        cache.rule(instrument, truth_of.reftype, DARK_KEYS, (detector.name, first.subarray), path)
 
 
 def deconvolution(kernel: np.ndarray, size: int = 64) -> np.ndarray:

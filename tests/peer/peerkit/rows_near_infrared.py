@@ -8,7 +8,6 @@ from typing import Any
 
 from peerkit.rows import Row
 from peerkit.scenes import SCENES, Input, Scene, write
-
 from upramp.simulate.observation import Observation
 
 

@@ -6,7 +6,7 @@ reference pixels where the subarray touches the detector's edge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from upramp.simulate.cache import Cache
 from upramp.simulate.detector import Detector, draw
+from upramp.simulate.effects import Effect
 from upramp.simulate.expose import Noise, expose
 from upramp.simulate.observation import Observation
 from upramp.simulate.references import write_all
@@ -33,7 +34,8 @@ class Scene:
 
     ``stars`` of ``flux`` (decades, DN/s, drawn evenly in the logarithm) on a ``background`` (DN/s);
     ``cosmic_rays`` per pixel and second; ``whole``: references cover the full detector, so that both
-    packages have to cut them; ``parameters``: CRDS parameter references, by type.
+    packages have to cut them; ``parameters``: CRDS parameter references, by type; ``effects`` makes what
+    else happens; ``segment`` (from 0) of ``segments`` is taken.
     """
 
     observation: Observation
@@ -45,6 +47,9 @@ class Scene:
     ipc: float = 0.0
     whole: bool = False
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    effects: Callable[[Observation], Sequence[Effect]] = lambda observation: ()
+    segments: int = 1
+    segment: int = 0
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,8 @@ def write(scene: Scene, folder: Path, serial: int) -> Input:
     detector = _detector(scene.observation.detector, scene.ipc)
     own = detector.cut(scene.observation.window)
     cache = Cache(folder / "crds", serial=serial)
-    write_all(cache, detector, [scene.observation], whole=scene.whole)
+    effects = scene.effects(scene.observation)
+    write_all(cache, detector, [scene.observation], whole=scene.whole, effects=effects)
     for reftype, values in scene.parameters.items():
         cache.parameters(
             detector.layout.instrument, reftype, dict(values), step_class=PARAMETER_CLASSES[reftype]
@@ -263,13 +269,17 @@ def write(scene: Scene, folder: Path, serial: int) -> Input:
         seed=serial,
         noise=Noise(cosmic_rays=scene.cosmic_rays, **({} if own.reference_pixels.any() else STEADY)),
         zeroframe=scene.zeroframe,
+        effects=effects,
     )
     # FRMDIVSR other than NFRAMES: the sum of the frames was divided by another number than theirs
     nframes = scene.observation.pattern.nframes
     counts = exposure.counts // np.uint16(
         scene.observation.extra.get("exposure.frame_divisor", nframes) // nframes
     )
-    [uncal] = write_exposure(folder / "in", counts, scene.observation, zeroframe=exposure.zeroframe)
+    written = write_exposure(
+        folder / "in", counts, scene.observation, segments=scene.segments, zeroframe=exposure.zeroframe
+    )
+    uncal = written[scene.segment]
     environment = cache.environment | {"CRDS_CONTEXT": context}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "server_config")
     return Input(uncal, environment, tuple(files))
