@@ -84,7 +84,7 @@ MID_INFRARED = Pipeline(
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_EMICOR": "SKIPPED", "S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    {"S_MIREMI": "SKIPPED", "S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
 )
 
 GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, FLUX_ESTIMATED, SATURATED
+from upramp.stages.core.groups import ends
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
@@ -36,6 +37,8 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
 def bind(context: Context) -> Bound:
     """Make the station for one exposure."""
     keep_bright = context.params.bright_use_group1
+    left = ends(context)[:, 0]
+    np.maximum(left, 1, out=left)
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)

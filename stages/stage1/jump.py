@@ -6,13 +6,13 @@ their median m, all integrations together; the noise expected is
     sigma^2 = |m| + R^2 / NFRAMES
 
 R being the read noise of a correlated double sample in electrons. With at least
-``min_diffs_single_pass`` differences an integration, every |d - m| / sigma above the threshold is a
-jump. With fewer, the largest outlier of | |d| - m' | is taken out and the median m' (of |d|, the largest
-left out where there are four or more) taken anew, until none is above the threshold; where only three or
-two differences remain the thresholds are those of four and three groups. A long time series
-(``minimum_sigclip_groups`` integrations) is sigma-clipped instead, each difference across all
-integrations. Then the four neighbours of a jump of moderate size are flagged, and the groups for some
-time after a large one.
+``min_diffs_single_pass`` differences an integration (groups at the ends that no pixel may use left
+out), every |d - m| / sigma above the threshold is a jump. With fewer, the largest outlier of | |d| - m'
+| is taken out and the median m' (of |d|, the largest left out where there are four or more) taken anew,
+until none is above the threshold; where only three or two differences remain the thresholds are those
+of four and three groups. A long time series (``minimum_sigclip_groups`` integrations) is sigma-clipped
+instead, each difference across all integrations. Then the four neighbours of a jump of moderate size
+are flagged, and the groups for some time after a large one.
 
 Source: Anderson & Gordon 2011, PASP 123, 1237; JWST pipeline documentation, jump step. That the
 iteration works on absolute differences and the neighbours' rule on |d - m| was measured.
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
+from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
@@ -35,6 +36,7 @@ from upramp.stages.stage1.jump_search import (
     ITERATED,
     LARGE1,
     LARGE2,
+    NOT_AT_ALL,
     ONCE,
     PRIMARY,
     SPREADS,
@@ -42,6 +44,7 @@ from upramp.stages.stage1.jump_search import (
 )
 
 UNUSABLE = SATURATED | DO_NOT_USE
+LEAST_GROUPS = 3
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,56 @@ def flag_bad_gain(pdq, gain, y0, x0):
                 pdq[r, c] |= np.uint32(NO_GAIN_VALUE | DO_NOT_USE)
 
 
+@kernel
+def find_open(gdq, open_groups):
+    """Note in ``open_groups`` (nints, ngroups; bool) where a pixel may be used; ``gdq`` as for `spread`."""
+    rows, nints, ngroups, columns = gdq.shape
+    for r in range(rows):
+        for i in range(nints):
+            for g in range(ngroups):
+                if not open_groups[i, g]:
+                    flags = gdq[r, i, g]
+                    for c in range(columns):
+                        if flags[c] & DO_NOT_USE == 0:
+                            open_groups[i, g] = True
+                            break
+
+
+class OpenGroups:
+    """Looks for groups at the ramps' ends that no pixel may use.
+
+    Whether one pass suffices depends on how many are left. A single bright pixel for which a group was kept
+    counts; but one integration in which no pixel may use it is enough to leave it out.
+    """
+
+    def __init__(self, meta: ExposureMeta) -> None:
+        self._meta = meta
+        self._open = np.zeros((meta.nints, meta.ngroups), np.bool_)
+
+    @property
+    def number(self) -> int:
+        """Groups from the first open one to the last."""
+        (found,) = np.nonzero(self._open.all(axis=0))
+        return int(found[-1] - found[0] + 1) if found.size else 0
+
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """The whole frame."""
+        return [(slice(0, self._meta.ny), slice(0, self._meta.nx))]
+
+    def begin(self, first: int, last: int) -> None:
+        """All integrations are treated alike."""
+
+    def absorb(self, w: Window, lo: int, hi: int) -> None:
+        """Look at the core of rows lo to hi; only ever sets, so threads need not wait for each other."""
+        r0, r1, c0, c1 = w.core(lo, hi)
+        start = lo - w.y0
+        mine = self._open[w.i0 : w.i0 + w.gdq.shape[1]]
+        find_open(np.ascontiguousarray(w.gdq[start + r0 : start + r1, ..., c0:c1]), mine)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
 def prepare_gain(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     """Cut the gain (e/DN) to the exposure."""
     image = raw.array("SCI")
@@ -180,8 +233,8 @@ def prepare_readnoise(raw: RawReference, meta: ExposureMeta, params: Params) -> 
 
 def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     """Two differences are the least that can disagree."""
-    if meta.ngroups < params.minimum_groups:
-        return f"{meta.ngroups} groups; at least {params.minimum_groups} are needed to find jumps"
+    if meta.ngroups < LEAST_GROUPS:
+        return f"{meta.ngroups} groups; at least {LEAST_GROUPS} are needed to find jumps"
     return None
 
 
@@ -209,16 +262,28 @@ def bind(context: Context) -> Bound:
     groups = [int(t // meta.group_time) for t in (p.after_jump_flag_time1, p.after_jump_flag_time2)]
     typical = context.references["gain"].info["median"]
     large = np.array([p.after_jump_flag_dn1 * typical, p.after_jump_flag_dn2 * typical], "f4")
-    way = ONCE if meta.ngroups - 1 >= p.min_diffs_single_pass else ITERATED
-    if meta.nints * (1 if p.only_use_ints else meta.ngroups) >= p.minimum_sigclip_groups:
-        way = CLIPPED_BY_GROUP if p.only_use_ints else CLIPPED
+    clipped = meta.nints * (1 if p.only_use_ints else meta.ngroups) >= p.minimum_sigclip_groups
+    left = ends(context)
+    most, least = int(left[:, 1].min()), int((left[:, 1] - left[:, 0].max()).min())
+    limits = (LEAST_GROUPS - 1, LEAST_GROUPS - 1 if clipped else p.min_diffs_single_pass)
+    survey = OpenGroups(meta) if any(least <= limit < most for limit in limits) else None
+
+    def way() -> int:
+        groups = survey.number if survey is not None else most
+        if groups < LEAST_GROUPS:
+            return NOT_AT_ALL
+        if clipped:
+            return CLIPPED_BY_GROUP if p.only_use_ints else CLIPPED
+        return ONCE if groups > p.min_diffs_single_pass else ITERATED
+
     context.shared.setdefault("header", {})["EXTNCRS"] = 0.0
 
     def find(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         flag_bad_gain(w.pdq[s], gain, lo, w.x0)
+        mine = left[w.i0 : w.i0 + w.data.shape[1]]
         found = search(
-            w.data[s], w.gdq[s], gain, noise, lo, w.x0, meta.nframes, way, thresholds, reach, large,
+            w.data[s], w.gdq[s], gain, noise, lo, w.x0, meta.nframes, way(), mine, thresholds, reach, large,
             max(groups) > 0, w.planes["jump"][s], w.core(lo, hi),
         )  # fmt: skip
         w.counters["jump.primary"] += found
@@ -227,7 +292,7 @@ def bind(context: Context) -> Bound:
         near, at = w.haloed(lo, hi, 1)
         spread(w.gdq[w.rows(lo, hi)], w.planes["jump"][near], at, p.flag_4_neighbors, groups[0], groups[1])
 
-    return Bound([Station(find, planes={"jump": np.uint8}), Station(flag, halo=1)])
+    return Bound([Station(find, planes={"jump": np.uint8}), Station(flag, halo=1)], survey)
 
 
 STEP = Step(

@@ -23,7 +23,7 @@ SEARCH_STEPS = 10
 SEARCH_REST = 5
 
 # how outliers are told
-ITERATED, ONCE, CLIPPED_BY_GROUP, CLIPPED = 0, 1, 2, 3
+ITERATED, ONCE, CLIPPED_BY_GROUP, CLIPPED, NOT_AT_ALL = 0, 1, 2, 3, 4
 CLIPS = 5
 
 # bits of the plane that the search leaves for the spread
@@ -65,17 +65,17 @@ def gather(data, gdq, gain, first, differences, before):
 
 
 @kernel
-def sort_out(differences, width, single, sorted_, low, high, smallest, largest, known):
-    """Each column's median exactly, by sorting all columns side by side; for few samples.
+def sort_out(differences, inner, width, single, sorted_, low, high, smallest, largest, known):
+    """Each column's median exactly, by sorting all columns side by side; for few samples (``inner``).
 
     Of signed differences if ``single``, else the clipped median of absolute ones. ``known`` is False where
     a sample is missing or the largest is not alone; there nothing else holds.
     """
-    n = differences.shape[0]
+    n = inner.size
     for b in range(width):
         known[b] = True
     for k in range(n):
-        row, target = differences[k], sorted_[k]
+        row, target = differences[inner[k]], sorted_[k]
         for b in range(width):
             v = row[b] if single else abs(row[b])
             target[b] = v
@@ -103,8 +103,8 @@ def sort_out(differences, width, single, sorted_, low, high, smallest, largest, 
 
 
 @kernel
-def bracket(differences, width, single, noise2, threshold, work, low, high, smallest, largest, known):
-    """Bounds around each column's median, by counting; for many samples, all columns side by side.
+def bracket(differences, inner, width, single, noise2, threshold, work, low, high, smallest, largest, known):
+    """Bounds around each column's median, by counting; for many samples (``inner``), columns side by side.
 
     The bounds are drawn in until they show that (nearly) no column holds an outlier. ``known`` is False where
     there are too few samples.
@@ -113,8 +113,8 @@ def bracket(differences, width, single, noise2, threshold, work, low, high, smal
     for b in range(width):
         smallest[b], largest[b] = np.float32(np.inf), np.float32(-np.inf)
         count[b] = total[b] = kept[b] = 0
-    for k in range(differences.shape[0]):
-        row = differences[k]
+    for k in range(inner.size):
+        row = differences[inner[k]]
         for b in range(width):
             v = row[b] if single else abs(row[b])
             there = v == v
@@ -123,8 +123,8 @@ def bracket(differences, width, single, noise2, threshold, work, low, high, smal
             count[b] += np.float32(1) if there else np.float32(0)
             total[b] += v if there else np.float32(0)
     if not single:
-        for k in range(differences.shape[0]):
-            row = differences[k]
+        for k in range(inner.size):
+            row = differences[inner[k]]
             for b in range(width):
                 kept[b] += np.float32(1) if abs(row[b]) == largest[b] else np.float32(0)
     for b in range(width):
@@ -137,8 +137,8 @@ def bracket(differences, width, single, noise2, threshold, work, low, high, smal
     for step in range(SEARCH_STEPS):
         for b in range(width):
             below[b] = 0
-        for k in range(differences.shape[0]):
-            row = differences[k]
+        for k in range(inner.size):
+            row = differences[inner[k]]
             for b in range(width):
                 v = row[b] if single else abs(row[b])
                 below[b] += np.float32(1) if v <= pivot[b] else np.float32(0)
@@ -290,7 +290,25 @@ def flag_clipped(differences, first, stride, threshold, work, marks):
 
 
 @kernel
-def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, large, large_on, plane, core):
+def split(ends, steps):
+    """Numbers of the differences between groups that are left (``ends``, nints x 2), and of all others."""
+    inner, outer = np.empty(ends.shape[0] * steps, np.int64), np.empty(ends.shape[0] * steps, np.int64)
+    n, m = 0, 0
+    for i in range(ends.shape[0]):
+        for g in range(steps):
+            if ends[i, 0] <= g and g + 1 < ends[i, 1]:
+                inner[n] = i * steps + g
+                n += 1
+            else:
+                outer[m] = i * steps + g
+                m += 1
+    return inner[:n], outer[:m]
+
+
+@kernel
+def search(
+    data, gdq, gain, noise, y0, x0, nframes, way, ends, thresholds, reach, large, large_on, plane, core
+):  # fmt: skip
     """Mark jumps in rows of ramps.
 
     Most columns hold no outlier whatever their exact median is; only the others are looked at one by one.
@@ -304,7 +322,9 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
         Element [0, 0] of the rows in the references.
     nframes : int
     way : int
-        ITERATED, ONCE, CLIPPED_BY_GROUP or CLIPPED.
+        ITERATED, ONCE, CLIPPED_BY_GROUP, CLIPPED or NOT_AT_ALL.
+    ends : (nints, 2)
+        Groups that are left of each integration for most pixels: first, and one past the last.
     thresholds : (3,) float32
     reach : (2,) float32
         Jumps between these (in sigma) spread to their neighbours.
@@ -326,8 +346,9 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
     differences = np.empty((samples, BLOCK), np.float32)
     before = np.empty(BLOCK, np.float32)
     single = way == ONCE
-    few = 4 <= samples <= FEW
-    sorted_ = np.empty((samples if few else 0, BLOCK), np.float32)
+    inner, outer = split(ends, steps)
+    few = 4 <= inner.size <= FEW
+    sorted_ = np.empty((inner.size if few else 0, BLOCK), np.float32)
     counting = np.empty((5, BLOCK), np.float32)
     low, high, smallest, largest, noise2 = np.empty((5, BLOCK), np.float32)
     known = np.empty(BLOCK, np.bool_)
@@ -337,6 +358,8 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
     marks = np.empty(samples, np.uint8)
     count = 0
     plane[:] = 0
+    if way == NOT_AT_ALL:
+        return 0
     for r in range(rows):
         for first in range(0, columns, BLOCK):
             start = x0 + first
@@ -344,13 +367,14 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
             for b in range(width):
                 electrons = np.float32(noise[y0 + r, start + b] * gain[y0 + r, start + b])
                 noise2[b] = electrons * electrons / nframes
-            if large_on or samples < 4 or way >= CLIPPED_BY_GROUP:
+            if large_on or inner.size < 4 or way >= CLIPPED_BY_GROUP:
                 known[:] = False
             elif few:
-                sort_out(differences, width, single, sorted_, low, high, smallest, largest, known)
+                sort_out(differences, inner, width, single, sorted_, low, high, smallest, largest, known)
             else:
                 bracket(
                     differences,
+                    inner,
                     width,
                     single,
                     noise2,
@@ -362,6 +386,10 @@ def search(data, gdq, gain, noise, y0, x0, nframes, way, thresholds, reach, larg
                     largest,
                     known,
                 )
+            for k in range(outer.size):  # a pixel that has more than most is looked at on its own
+                row = differences[outer[k]]
+                for b in range(width):
+                    known[b] &= np.isnan(row[b])
             for b in range(width):
                 if known[b] and is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], thresholds[0]):
                     continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.groups import ends
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
@@ -33,6 +34,7 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
 
 def bind(context: Context) -> Bound:
     """Make the station for one exposure."""
+    ends(context)[:, 1] = context.meta.ngroups - 1
 
     def run(w: Window, lo: int, hi: int) -> None:
         w.gdq[w.rows(lo, hi)][:, :, -1] |= np.uint8(DO_NOT_USE)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 from upramp.stages.stage1 import jump
@@ -121,7 +122,7 @@ def clean_medians(ramps, span, width, differences, medians):
 
 @kernel
 def fit_rows(
-    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, table,
+    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, ends, table,
     sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
@@ -144,6 +145,8 @@ def fit_rows(
         Frames averaged into a group.
     suppress : bool
         Give up ramps with one good group.
+    ends : (nints, 2)
+        Groups that are left of each integration for most pixels: first, and one past the last.
     table : ndarray
         `slope_coefficients`.
     sci, err, dq, var_p, var_r : (rows, nints, columns)
@@ -152,7 +155,6 @@ def fit_rows(
         Filled, for the exposure.
     """
     rows, nints, ngroups, columns = data.shape
-    few = ngroups - 1 <= FEW
     one = np.empty(ngroups, np.float32)
     sorted_ = np.empty((ngroups, BLOCK), np.float32)
     sums = np.empty((len(EXPONENTS), BLOCK))
@@ -161,12 +163,15 @@ def fit_rows(
     segments = np.empty((nints, BLOCK), np.int32)
     times = np.empty((nints, BLOCK))
     dirty = np.empty((nints, BLOCK), np.bool_)
-    slopes, noise2, noise_r, noise_p, weight = np.empty((5, BLOCK))
+    slopes, noise2, noise_r, noise_p = np.empty((4, BLOCK))
     rates, inverse_r, kept_r, inverse_p, weighted = np.empty((5, BLOCK))
-    medians, clean_err, clean_p, clean_r = np.empty((4, BLOCK), np.float32)
+    medians = np.empty(BLOCK, np.float32)
     everything, common = np.empty((2, BLOCK), np.uint32)
-    per_read = 1.0 / (group_time**2 * max(ngroups**3 - ngroups, 1))
-    per_step = 1.0 / (group_time * max(ngroups - 1, 1))
+    per_read, per_step = np.empty((2, nints))
+    for i in range(nints):
+        n = ends[i, 1] - ends[i, 0]
+        per_read[i] = 1.0 / (group_time**2 * max(n**3 - n, 1))
+        per_step[i] = 1.0 / (group_time * max(n - 1, 1))
     for r in range(rows):
         for first in range(0, columns, BLOCK):
             width = min(BLOCK, columns - first)
@@ -180,16 +185,23 @@ def fit_rows(
                 noise_r[b] = 6.0 * np.float64(n_line[b]) ** 2 / nframes
             for i in range(nints):
                 spoiled = dirty[i]
+                begin, end = ends[i, 0], ends[i, 1]
+                n = end - begin
                 for b in range(width):
-                    spoiled[b] = pixels[b] & DO_NOT_USE != 0 or not noise2[b] > 0 or ngroups == 1
+                    spoiled[b] = pixels[b] & DO_NOT_USE != 0 or not noise2[b] > 0 or n <= 1
                 for g in range(ngroups):
                     line = gdq[r, i, g, span]
-                    for b in range(width):
-                        spoiled[b] |= line[b] != 0
-                if ngroups > 1:
-                    clean_slopes(data[r, i], span, g_line, noise2, table, sums, slopes)
-                    if few:
-                        clean_medians(data[r, i], span, width, sorted_, medians)
+                    if begin <= g < end:
+                        for b in range(width):
+                            spoiled[b] |= line[b] != 0
+                    else:
+                        for b in range(width):
+                            spoiled[b] |= line[b] & DO_NOT_USE == 0
+                if n > 1:
+                    left = data[r, i, begin:end]
+                    clean_slopes(left, span, g_line, noise2, table, sums, slopes)
+                    if n - 1 <= FEW:
+                        clean_medians(left, span, width, sorted_, medians)
                     else:
                         for b in range(width):
                             if not spoiled[b]:
@@ -220,12 +232,6 @@ def fit_rows(
                 rate = rates[b] / nints
                 rate = (rate if rate > 0 else 0.0) + dark
                 noise_p[b] = rate / g_line[b]
-                read = noise_r[b] * per_read
-                poisson = noise_p[b] * per_step
-                clean_p[b] = poisson
-                clean_r[b] = read
-                clean_err[b] = np.sqrt(read + poisson)
-                weight[b] = 1.0 / read
             for b in range(width):
                 inverse_r[b] = kept_r[b] = inverse_p[b] = weighted[b] = 0
                 everything[b] = 0
@@ -236,16 +242,16 @@ def fit_rows(
                 t_p, t_r = var_p[r, i, span], var_r[r, i, span]
                 any_spoiled = False
                 for b in range(width):
-                    t_err[b], t_p[b], t_r[b], t_dq[b] = clean_err[b], clean_p[b], clean_r[b], pixels[b]
-                    w = 0.0 if spoiled[b] else weight[b]
+                    read, poisson = noise_r[b] * per_read[i], noise_p[b] * per_step[i]
+                    t_err[b], t_p[b], t_r[b], t_dq[b] = np.sqrt(read + poisson), poisson, read, pixels[b]
+                    w = 0.0 if spoiled[b] else 1.0 / read
                     inverse_r[b] += w
+                    kept_r[b] += w
+                    inverse_p[b] += 0.0 if spoiled[b] else per_step[0] / per_step[i]
                     weighted[b] += 0.0 if spoiled[b] else w * t_sci[b]
                     any_spoiled |= spoiled[b]
                     everything[b] |= np.uint32(0) if spoiled[b] else pixels[b]
                     common[b] &= common[b] if spoiled[b] else pixels[b]
-                for b in range(width):
-                    kept_r[b] += 0.0 if spoiled[b] else weight[b]
-                    inverse_p[b] += 0.0 if spoiled[b] else 1.0
                 if not any_spoiled:
                     continue
                 for b in range(width):
@@ -256,7 +262,7 @@ def fit_rows(
                     lost, together = cubes_with_chargeloss(flags, c)
                     read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
-                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags, c, usable))
+                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: ends[i, 1]], c, usable))
                     everything[b] |= t_dq[b]
                     common[b] &= t_dq[b]
                     time = times[i, b] if segments[i, b] > 0 else group_time
@@ -279,7 +285,7 @@ def fit_rows(
                     inverse_r[b] += cubes[i, b] / read
                     kept_r[b] += lost / read_kept
                     # in units of a whole ramp's, so that no rate at all stays finite
-                    inverse_p[b] += steps[i, b] * time * per_step
+                    inverse_p[b] += steps[i, b] * time * per_step[0]
                     weighted[b] += cubes[i, b] / read * np.float64(t_sci[b])
             t_sci1, t_err1, t_dq1 = sci1[r, span], err1[r, span], dq1[r, span]
             t_p1, t_r1 = var_p1[r, span], var_r1[r, span]
@@ -287,7 +293,7 @@ def fit_rows(
                 t_dq1[b] = (everything[b] & ~np.uint32(DO_NOT_USE)) | common[b]
             for b in range(width):
                 read = 1.0 / inverse_r[b] if inverse_r[b] != 0 else 0.0
-                poisson = noise_p[b] * per_step / inverse_p[b] if inverse_p[b] > 0 else 0.0
+                poisson = noise_p[b] * per_step[0] / inverse_p[b] if inverse_p[b] > 0 else 0.0
                 nothing = np.nan if common[b] & DO_NOT_USE else 0.0
                 t_r1[b] = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
                 t_p1[b] = poisson
@@ -334,6 +340,10 @@ def bind(context: Context) -> Bound:
     if first > last or last < 0:  # an impossible range is none, as the observatory's package has it
         first, last = 0, meta.ngroups - 1
 
+    left = ends(context)
+    np.maximum(left[:, 0], first, out=left[:, 0])
+    np.minimum(left[:, 1], last + 1, out=left[:, 1])
+
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         o = w.outputs
@@ -342,7 +352,7 @@ def bind(context: Context) -> Bound:
             keep_groups(w.gdq[s], first, last)
         fit_rows(
             w.data[s], w.gdq[s], w.pdq[s], gain["gain"], noise, dark, lo, w.x0,
-            meta.group_time, first_time, meta.nframes, p.suppress_one_group, table,
+            meta.group_time, first_time, meta.nframes, p.suppress_one_group, left, table,
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, FLUX_ESTIMATED, SATURATED
 from upramp.stages.core.errors import NotApplicable
+from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference
@@ -102,6 +103,8 @@ def bind(context: Context) -> Bound:
     first, later = left_out(info["first"], meta.ngroups), left_out(info["later"], meta.ngroups)
     is_later = (np.arange(meta.int_start, meta.int_start + meta.nints) > 1).astype(np.int64)
     skips = np.stack([np.where(is_later == 1, later, first), is_later], axis=1)
+    left = ends(context)[:, 0]
+    np.maximum(left, skips[:, 0], out=left)
     header = context.shared.setdefault("header", {})
     counted = context.shared.setdefault("counted", {})
     for k, skipped in ((0, first), (1, later)):

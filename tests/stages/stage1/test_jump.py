@@ -238,6 +238,8 @@ def naive_pixel(d, variance, p, single):
 def naive(data, gdq, gain, noise, p, nframes=1, group_time=10.0):
     """All rules, pixel by pixel; the second answer says which pixels are certain."""
     _, ngroups, ny, nx = data.shape
+    if ngroups < 3:
+        return gdq, np.ones((ny, nx), bool), 0
     unusable = (gdq & 3) != 0
     electrons = np.where(unusable, np.nan, (data * gain).astype(np.float32))
     d = np.diff(electrons, axis=1)
