@@ -4,10 +4,11 @@ Four outputs (full frame, and subarrays that span the detector): in the detector
 each amplifier reads a stripe of columns. For every group the clipped means of the top and the bottom
 reference rows, by amplifier and by column parity, are averaged and subtracted; then the running
 medians of the left and right reference columns, averaged and multiplied by ``side_gain``, are
-subtracted row by row.
+subtracted row by row; ``refpix_algorithm = "sirs"`` filters them instead (`refpix_sirs`), where the whole
+detector was read and the reference knows it.
 One output: the clipped means of all flagged reference pixels, by column parity.
 
-Means are clipped at 3 sigma until nothing more is rejected. Running medians reflect at the
+Means are clipped at ``siglimit`` sigma until nothing more is rejected. Running medians reflect at the
 detector's edge and are cut short at the edge of a subarray. Source: JWST pipeline
 documentation, refpix step; the treatment of edges was measured.
 
@@ -22,7 +23,7 @@ from upramp.stages.core.dq import REFERENCE_PIXEL
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import refpix_border, refpix_mir
+from upramp.stages.stage1 import refpix_border, refpix_mir, refpix_sirs
 from upramp.stages.stage1.refpix_border import BORDER
 
 
@@ -52,6 +53,13 @@ class Params:
             raise ValueError(
                 f"side_smoothing_length must be odd and positive, not {self.side_smoothing_length}"
             )
+        if not self.siglimit >= 1:
+            raise ValueError(f"siglimit must be 1 or more, else clipping leaves nothing, not {self.siglimit}")
+        if not (self.sigreject > 0 and self.gaussmooth > 0 and self.halfwidth >= 0):
+            raise ValueError(
+                "sigreject and gaussmooth must be positive and halfwidth not negative, not "
+                f"{self.sigreject}, {self.gaussmooth} and {self.halfwidth}"
+            )
 
 
 def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
@@ -69,13 +77,6 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     return Prepared({}, {"strips": there})
 
 
-def unsupported(params: Params) -> list[str]:
-    """What the parameters ask for and this version does not do."""
-    if params.refpix_algorithm == "sirs":
-        return ["refpix_algorithm = 'sirs' is not in this version: the running median is used"]
-    return []
-
-
 def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     """Subarrays of the mid infrared have too few reference pixels."""
     if meta.instrument == "MIRI" and not meta.is_full_frame:
@@ -87,6 +88,9 @@ def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
     if context.meta.instrument == "MIRI":
         return refpix_mir.bind(context)
+    kernels = context.references.get("sirskernel")
+    if refpix_sirs.uses(context.meta, context.params) and kernels is not None and kernels.arrays:
+        return refpix_sirs.bind(context)
     return refpix_border.bind(context)
 
 
@@ -95,10 +99,9 @@ STEP = Step(
     keyword="S_REFPIX",
     params=Params,
     bind=bind,
-    references=("mask",),
-    optional=("mask",),
-    prepare={"mask": prepare},
+    references=("mask", "sirskernel"),
+    optional=("mask", "sirskernel"),
+    prepare={"mask": prepare, "sirskernel": refpix_sirs.prepare},
     skip_if=skip_if,
     pars="pars-refpixstep",
-    unsupported=unsupported,
 )

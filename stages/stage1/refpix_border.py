@@ -23,8 +23,8 @@ DOUBT = 1e-4  # of sigma: a value as near as that to a clipping limit may fall o
 
 
 @kernel
-def clipped_mean(values, n):
-    """Mean of the first ``n`` values, clipped at 3 sigma until it stays; NaN if there are none.
+def clipped_mean(values, n, limit):
+    """Mean of the first ``n`` values, clipped at ``limit`` sigma until it stays; NaN if there are none.
 
     ``values`` (float64) is a work array and is reordered. Infinity if a value lies on a limit: then
     the precision decides, and `clipped_mean_single` must be asked.
@@ -38,7 +38,7 @@ def clipped_mean(values, n):
         for k in range(n):
             var += (values[k] - mean) ** 2
         sigma = np.sqrt(var / n)
-        reach = 3.0 * sigma
+        reach = limit * sigma
         kept = 0
         for k in range(n):
             if abs(abs(values[k] - mean) - reach) < DOUBT * sigma:
@@ -52,7 +52,7 @@ def clipped_mean(values, n):
     return np.nan
 
 
-def clipped_mean_single(values: np.ndarray) -> np.float32:
+def clipped_mean_single(values: np.ndarray, limit: float) -> np.float32:
     """The same in single precision throughout, as the observatory's package has it.
 
     Rejecting one value more or less moves the mean by a thousandth of a count; over many
@@ -60,7 +60,7 @@ def clipped_mean_single(values: np.ndarray) -> np.float32:
     """
     values = values[~np.isnan(values)]
     while values.size:
-        mean, reach = values.mean(), values.std() * 3.0
+        mean, reach = values.mean(), values.std() * limit
         kept = values[(values >= mean - reach) & (values <= mean + reach)]
         if kept.size == values.size:
             return mean
@@ -69,7 +69,7 @@ def clipped_mean_single(values: np.ndarray) -> np.float32:
 
 
 @kernel
-def stripe_means(strip, good, stripe, parities, means):
+def stripe_means(strip, good, stripe, parities, limit, means):
     """Clipped means of a strip of reference rows by frame, amplifier and column parity.
 
     ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) in the detector frame;
@@ -86,7 +86,7 @@ def stripe_means(strip, good, stripe, parities, means):
                         if good[r, c] and not np.isnan(strip[f, r, c]):
                             work[n] = strip[f, r, c]
                             n += 1
-                means[f, a, p] = clipped_mean(work, n)
+                means[f, a, p] = clipped_mean(work, n, limit)
 
 
 @kernel
@@ -125,7 +125,7 @@ def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def all_means(values, parity, parities, means):
+def all_means(values, parity, parities, limit, means):
     """Clipped means of all valid reference pixels of every frame, by column parity.
 
     ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities or more) float64.
@@ -139,7 +139,7 @@ def all_means(values, parity, parities, means):
                 if (parities == 1 or parity[k] == p) and not np.isnan(values[f, k]):
                     work[n] = values[f, k]
                     n += 1
-            means[f, p] = clipped_mean(work, n)
+            means[f, p] = clipped_mean(work, n, limit)
 
 
 @kernel
@@ -208,6 +208,7 @@ class ReferencePixels:
         self.meta, self.params = meta, params
         self.transposed = abs(meta.fastaxis) == 2
         self.parities = 2 if params.odd_even_columns else 1
+        self.limit = float(params.siglimit)
         self.four = meta.noutputs > 1
         self.along = meta.ny if self.transposed else meta.nx  # length of the fast axis
         self.across = meta.nx if self.transposed else meta.ny
@@ -278,14 +279,22 @@ class ReferencePixels:
             goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles]
             stripes[:] = average(self._levels(bottom, goods[0]), self._levels(top, goods[1]))
             if self.side.size:
-                side = self.side[at].reshape(len(stripes), -1)
-                one = self._drift(left, goods[2], stripes[:, 0])
-                other = self._drift(right, goods[3], stripes[:, -1])
-                side[:] = self.params.side_gain * average(one, other)
+                self.smooth(at, [left, right], goods[2:], stripes)
         else:
             stripes[:, 0] = np.nan_to_num(self._one_output(), nan=0.0)
         for t in self._tiles:
             t.values = t.values[:0]
+
+    def smooth(self, at: slice, sides: list[np.ndarray], goods: list[np.ndarray], levels: np.ndarray) -> None:
+        """Derive what the integrations ``at`` lose along the slow axis.
+
+        Of the left and the right ``sides`` (frames, rows, 4) float32, some of which are ``goods``; ``levels``
+        (frames, amplifiers, 2) go first.
+        """
+        one = self._drift(sides[0], goods[0], levels[:, 0])
+        other = self._drift(sides[1], goods[1], levels[:, -1])
+        side = self.side[at].reshape(len(levels), -1)
+        side[:] = self.params.side_gain * average(one, other)
 
     def _levels(self, strip: np.ndarray, good: np.ndarray) -> np.ndarray:
         """Means of a strip of reference rows (frames, 4, columns) by frame, amplifier, parity.
@@ -296,10 +305,10 @@ class ReferencePixels:
         if not strip.size:
             return means
         p = self.parities
-        stripe_means(strip, good, self.stripe, p, means)
+        stripe_means(strip, good, self.stripe, p, self.limit, means)
         for f, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
             columns = slice(a * self.stripe + k, (a + 1) * self.stripe, p)
-            means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]])
+            means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]], self.limit)
         means[:, :, p:] = means[:, :, :1]
         return means
 
@@ -318,9 +327,10 @@ class ReferencePixels:
         values, parity = self._valid()
         means = np.full((len(values), 2), np.nan)
         p = self.parities
-        all_means(values, parity, p, means)
+        all_means(values, parity, p, self.limit, means)
         for f, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            means[f, k] = clipped_mean_single(values[f] if p == 1 else values[f][parity == k])
+            lane = values[f] if p == 1 else values[f][parity == k]
+            means[f, k] = clipped_mean_single(lane, self.limit)
         means[:, p:] = means[:, :1]
         return means
 

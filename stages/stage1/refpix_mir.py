@@ -5,8 +5,8 @@ integration
 
     F'_g = F_g - (mean of D_g over the left column of the amplifier + the same on the right) / 2
 
-by row parity if ``odd_even_rows``. Means are clipped at 3 sigma until nothing more is rejected; pixels
-flagged DO_NOT_USE do not count. Source: JWST pipeline documentation, refpix step.
+by row parity if ``odd_even_rows``. Means are clipped at ``siglimit`` sigma until nothing more is rejected;
+pixels flagged DO_NOT_USE do not count. Source: JWST pipeline documentation, refpix step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AMPLIFIERS = 4
 
 
 @kernel
-def column_means(strip, good, parities, means):
+def column_means(strip, good, parities, limit, means):
     """Clipped means of reference columns relative to the first group, by frame, amplifier and row parity.
 
     ``strip`` (nints, ngroups, rows, 4) float32; ``good`` (rows, 4); ``means`` (nints, ngroups, 4, 2)
@@ -41,7 +41,7 @@ def column_means(strip, good, parities, means):
                         if good[r, a] and not np.isnan(d):
                             work[n] = d
                             n += 1
-                    means[i, g, a, p] = clipped_mean(work, n)
+                    means[i, g, a, p] = clipped_mean(work, n, limit)
 
 
 @kernel
@@ -74,9 +74,10 @@ class SideColumns:
         What to subtract by amplifier and row parity.
     """
 
-    def __init__(self, meta: ExposureMeta, odd_even_rows: bool) -> None:
+    def __init__(self, meta: ExposureMeta, odd_even_rows: bool, limit: float) -> None:
         self.meta = meta
         self.parities = 2 if odd_even_rows else 1
+        self.limit = limit
         self.levels = np.zeros((meta.nints, meta.ngroups, AMPLIFIERS, 2), np.float32)
         self._first = 0
         self._values = np.empty((2, 0), np.float32)
@@ -113,17 +114,17 @@ class SideColumns:
         """Means of one side (nints, ngroups, 4, 2), NaN where there are none."""
         means = np.full((*strip.shape[:2], AMPLIFIERS, 2), np.nan)
         p = self.parities
-        column_means(strip, good, p, means)
+        column_means(strip, good, p, self.limit, means)
         for i, g, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
             values = (strip[i, g] - strip[i, 0])[k::p, a][good[k::p, a]]
-            means[i, g, a, k] = clipped_mean_single(values)
+            means[i, g, a, k] = clipped_mean_single(values, self.limit)
         means[..., p:] = means[..., :1]
         return means
 
 
 def bind(context: Context) -> Bound:
     """Make the survey of the reference columns and the station that subtracts."""
-    columns = SideColumns(context.meta, context.params.odd_even_rows)
+    columns = SideColumns(context.meta, context.params.odd_even_rows, float(context.params.siglimit))
 
     def run(w: Window, lo: int, hi: int) -> None:
         subtract(w.data[w.rows(lo, hi)], columns.levels, lo, w.x0, w.i0)
