@@ -248,9 +248,8 @@ def _survey(
     name = one.steps[position].name
     for first in range(0, meta.nints, step):
         last = min(first + step, meta.nints)
-        job = Job(
-            replace(meta, nints=last - first), one.stations(position), {}, fill, survey.absorb, name, first
-        )
+        some = replace(meta, nints=last - first)
+        job = Job(some, one.stations(position), {}, fill, survey.absorb, name, first, counts=False)
         survey.begin(first, last)
         _work(job, tiles, means)
         clock = _Clock()

@@ -216,6 +216,8 @@ def through() -> Callable[..., Through]:
         chain = [start(flags, pixels)]
         for step, params in steps:
             chosen = step.params(**params)
+            if step.skip_if(meta, chosen):
+                continue
             refs = {k: step.prepare[k](raw[k], meta, chosen) for k in step.references if k in raw}
             try:
                 chain.append(BoundStep(step.name, step.bind(Context(meta, chosen, refs, shared))))
