@@ -176,14 +176,15 @@ def _planned(
     values = {name: value for name, (value, _) in pars.items()}
     params, sources = config.parameters(step.name, step.params, values, ", ".join(files))
     sources = {n: f"crds: {pars[n][1]}" if src.startswith("crds") else src for n, src in sources.items()}
-    own = {r: best[r] for r in step.references if r in best}
-    for r in step.references:
+    takes = step.takes(uncal.meta, params) if isinstance(step, Step) else step.references
+    own = {r: best[r] for r in takes if r in best}
+    for r in takes:
         given = getattr(params, r, None) if _is_parameter(step, r) else None
         if given:
             own[r] = Best(r, Path(given).name, Path(given), "given as a parameter", True)
     reason = "skip = true" if params.skip else ""
     if not reason:
-        missing = [r for r in step.references if r not in step.optional and not own[r].applies]
+        missing = [r for r in takes if r not in step.optional and not own[r].applies]
         reason = f"no {' and no '.join(missing)} reference (N/A)" if missing else ""
     reason = reason or step.skip_if(uncal.meta, params) or ""
     rows = []

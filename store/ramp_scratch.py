@@ -139,7 +139,7 @@ class DiskRamps:
             yield first, buffer[: k * one].view(flat.dtype).reshape(k, rows, columns)
 
     def _read(self, out: np.ndarray, start: int) -> None:
-        memory = memoryview(out).cast("B") if out.size else memoryview(b"")
+        memory = out.data.cast("B") if out.size else memoryview(b"")
         done = 0
         try:
             while done < len(memory):
@@ -152,7 +152,7 @@ class DiskRamps:
             raise reading_error(error, self._folder) from error
 
     def _write(self, a: np.ndarray, start: int) -> None:
-        memory = memoryview(a).cast("B") if a.size else memoryview(b"")
+        memory = a.data.cast("B") if a.size else memoryview(b"")
         done = 0
         try:
             while done < len(memory):

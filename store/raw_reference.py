@@ -1,6 +1,6 @@
-"""FITS reference files as the steps' ``prepare`` functions see them.
+"""Reference files, FITS or ASDF, as the steps' ``prepare`` functions see them.
 
-Images come as read-only views of a memory map: big-endian, as the file has them. Nothing
+FITS images come as read-only views of a memory map: big-endian, as the file has them. Nothing
 is read before it is asked for.
 """
 
@@ -12,8 +12,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
+import asdf
 import numpy as np
 from astropy.io import fits
 
@@ -106,10 +107,7 @@ class FitsReference:
         self._hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
 
     def _trouble(self, what: str) -> Misconfigured:
-        return Misconfigured(
-            f"reference file {self.path} (type {self.reftype}) {what}; replace it, or give another with "
-            f"[references] {self.reftype} = ..."
-        )
+        return _trouble(self.path, self.reftype, what)
 
     def _unit_header(self, extname: str) -> fits.Header:
         if extname not in self._headers:
@@ -238,6 +236,16 @@ class FitsReference:
         with fits.open(self.path, memmap=False) as hdus:
             return self._table_of(hdus[name])
 
+    def tree(self) -> Mapping[str, Any]:
+        """FITS files have none.
+
+        Raises
+        ------
+        Misconfigured
+            Always.
+        """
+        raise self._trouble("is a FITS file, not an ASDF file")
+
     def _table_of(self, hdu: Any) -> np.ndarray:
         if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
             raise self._trouble(f"has an image, not a table, in extension {hdu.name}")
@@ -251,6 +259,87 @@ class FitsReference:
         return table
 
 
-def raw_reference(path: Path, reftype: str) -> FitsReference:
-    """Open a FITS reference file for a step's ``prepare``."""
-    return FitsReference(path, reftype)
+class AsdfReference:
+    """One ASDF reference file, as `FitsReference` is one FITS file. Use it as a context manager.
+
+    Parameters
+    ----------
+    path : Path
+        ASDF file.
+    reftype : str
+        Reference type, for messages.
+
+    Raises
+    ------
+    Misconfigured
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path, reftype: str) -> None:
+        self.path = path
+        self.reftype = reftype
+        self.name = path.name
+        try:
+            self._file = asdf.open(path, ignore_unrecognized_tag=True)
+        except (OSError, ValueError, RuntimeError) as exc:
+            raise self._trouble(f"cannot be read: {exc}") from exc
+
+    def __enter__(self) -> AsdfReference:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def release(self) -> None:
+        """Nothing is mapped."""
+
+    def tree(self) -> Mapping[str, Any]:
+        """The whole content."""
+        content: Mapping[str, Any] = self._file.tree
+        return content
+
+    def _trouble(self, what: str) -> Misconfigured:
+        return _trouble(self.path, self.reftype, what)
+
+    def _not_here(self, what: str) -> NoReturn:
+        raise self._trouble(f"is an ASDF file and has no {what}")
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """ASDF files have no keywords."""
+        return {}
+
+    def has(self, extname: str) -> bool:
+        """ASDF files have no extensions."""
+        return False
+
+    def array(self, extname: str) -> np.ndarray:
+        """See `FitsReference`; raises Misconfigured."""
+        self._not_here(f"extension {extname}")
+
+    def dq(self, extname: str = "DQ") -> np.ndarray:
+        """See `FitsReference`; raises Misconfigured."""
+        self._not_here(f"extension {extname}")
+
+    def table(self, extname: str) -> np.ndarray:
+        """See `FitsReference`; raises Misconfigured."""
+        self._not_here(f"table {extname}")
+
+
+def _trouble(path: Path, reftype: str, what: str) -> Misconfigured:
+    return Misconfigured(
+        f"reference file {path} (type {reftype}) {what}; replace it, or give another with "
+        f"[references] {reftype} = ..."
+    )
+
+
+def raw_reference(path: Path, reftype: str) -> FitsReference | AsdfReference:
+    """Open a reference file for a step's ``prepare``; which form it has, its first bytes tell."""
+    try:
+        with path.open("rb") as file:
+            is_asdf = file.read(5) == b"#ASDF"
+    except OSError as exc:
+        raise _trouble(path, reftype, f"cannot be read: {exc}") from exc
+    return AsdfReference(path, reftype) if is_asdf else FitsReference(path, reftype)

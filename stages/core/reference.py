@@ -40,6 +40,9 @@ class RawReference(Protocol):
     def table(self, extname: str) -> np.ndarray:
         """A table extension as a structured array."""
 
+    def tree(self) -> Mapping[str, Any]:
+        """The content of an ASDF file; whoever needs an array of it takes ``np.array`` of it."""
+
 
 @dataclass(frozen=True)
 class ByRows:

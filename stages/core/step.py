@@ -202,6 +202,8 @@ class Step:
         unless it is in ``optional``.
     prepare : mapping
         Reference type -> function (raw reference, meta, params) -> Prepared.
+    needs : callable
+        (meta, params) -> which of ``references`` this exposure takes; the others are left alone. Pure.
     skip_if : callable
         (meta, params) -> the reason to skip, or None. Pure.
     pars : str
@@ -217,6 +219,11 @@ class Step:
     references: Sequence[str] = ()
     optional: Sequence[str] = ()
     prepare: Mapping[str, Callable[[RawReference, ExposureMeta, Any], Prepared]] = field(default_factory=dict)
+    needs: Callable[[ExposureMeta, Any], Sequence[str]] | None = None
     skip_if: Callable[[ExposureMeta, Any], str | None] = never
     pars: str = ""
     unsupported: Callable[[Any], Sequence[str]] = everything
+
+    def takes(self, meta: ExposureMeta, params: Any) -> Sequence[str]:
+        """The reference types that an exposure needs."""
+        return self.references if self.needs is None else self.needs(meta, params)

@@ -77,6 +77,11 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     return Prepared({}, {"strips": there})
 
 
+def needs(meta: ExposureMeta, params: Params) -> list[str]:
+    """The mask where one output was used; the kernels where they are asked for."""
+    return ["mask", "sirskernel"] if refpix_sirs.uses(meta, params) else ["mask"]
+
+
 def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     """Subarrays of the mid infrared have too few reference pixels."""
     if meta.instrument == "MIRI" and not meta.is_full_frame:
@@ -102,6 +107,7 @@ STEP = Step(
     references=("mask", "sirskernel"),
     optional=("mask", "sirskernel"),
     prepare={"mask": prepare, "sirskernel": refpix_sirs.prepare},
+    needs=needs,
     skip_if=skip_if,
     pars="pars-refpixstep",
 )

@@ -49,6 +49,9 @@ class Reference:
     def table(self, extname: str) -> np.ndarray:
         return np.asarray(self.arrays[extname])
 
+    def tree(self) -> Mapping[str, Any]:
+        return self.arrays
+
 
 @dataclass
 class Outcome:

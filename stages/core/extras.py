@@ -1,0 +1,100 @@
+"""Products that steps make beside the rates: masks, backgrounds, corrections as large as the ramps.
+
+A step calls ``extras_of(context).append(Extra(...))``, when it is bound or while it works on frames; whoever
+runs the pipeline writes what was gathered. An array as large as the ramps must not be held in memory:
+``extras_of(context).cube(shape)`` gives room for it, which is filled frame by frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from upramp.stages.core.step import Context
+
+
+class Cube(Protocol):
+    """Frames of float32 (ny, nx) behind leading axes, in memory or not; any number of threads may fill it."""
+
+    shape: tuple[int, ...]
+
+    def write(self, *place: Any) -> None:
+        """``write(i, g, frame)``: put a frame in its place; one index for each leading axis, from 0."""
+
+    def read(self, *index: int) -> np.ndarray:
+        """``read(i, g)``: a new array (ny, nx) float32; zeros where nothing was written."""
+
+
+class MemoryCube:
+    """A cube in memory."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.array = np.zeros(shape, np.float32)
+
+    def write(self, *place: Any) -> None:
+        """See `Cube`."""
+        self.array[place[:-1]] = place[-1]
+
+    def read(self, *index: int) -> np.ndarray:
+        """See `Cube`."""
+        return self.array[index].copy()
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A product beside the rates.
+
+    Attributes
+    ----------
+    suffix : str
+        Ending of its name: "mask" makes ``<segment>_mask.fits``.
+    model : str
+        Data model (DATAMODL), such as "ImageModel".
+    arrays : mapping
+        Extension -> array of two axes or more (float32, or uint32 flags), or a `Cube`; SCI, if any, first.
+        For an ASDF product key -> array.
+    units : mapping
+        Extension -> unit (BUNIT).
+    header : mapping
+        Keywords for the primary header, beside those that all products have.
+    asdf : bool
+        An ASDF file of the arrays and nothing else, in place of FITS.
+    path : str
+        File name or path that the user gave, in place of the name after the suffix; relative to the output
+        folder.
+    """
+
+    suffix: str
+    model: str
+    arrays: Mapping[str, np.ndarray | Cube]
+    units: Mapping[str, str] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    asdf: bool = False
+    path: str = ""
+
+
+@dataclass
+class Extras:
+    """What the steps of one exposure made beside the rates, in order."""
+
+    make_cube: Callable[[tuple[int, ...]], Cube] = MemoryCube
+    found: list[Extra] = field(default_factory=list)
+
+    def append(self, extra: Extra) -> None:
+        """Add a product; its arrays may still be filled until all steps are done."""
+        self.found.append(extra)
+
+    def cube(self, shape: tuple[int, ...]) -> Cube:
+        """Room for frames (the last two axes), zeros to begin with."""
+        return self.make_cube(shape)
+
+
+def extras_of(context: Context) -> Extras:
+    """The further products of the exposure that a step was bound for."""
+    found: Extras = context.shared.setdefault("extras", Extras())
+    return found
