@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from upramp.simulate.cache import dq_hdus
+from upramp.simulate.cache import USEAFTER, dq_hdus
 from upramp.simulate.observation import Observation
 from upramp.stages.core import dq
 
@@ -113,3 +113,52 @@ class OddGroup(Effect):
     def level(self, i: int, g: int, f: int) -> np.ndarray | float:
         """See `Effect`."""
         return self.offset if g == self.group % self.ngroups else 0.0
+
+
+@dataclass(frozen=True)
+class RowDrift(Effect):
+    """What all amplifiers share drifts from row to row (along the slow axis), anew in every frame.
+
+    ``spread``: DN from row to row over ``length`` rows; ``seed`` of the draws. The reference tells how to
+    predict it by the side columns.
+    """
+
+    observation: Observation
+    spread: float = 6.0
+    length: float = 40.0
+    seed: int = 1
+
+    def level(self, i: int, g: int, f: int) -> np.ndarray | float:
+        """See `Effect`."""
+        o = self.observation
+        across = o.nx if abs(o.layout.fastaxis) == 2 else o.ny
+        rng = np.random.default_rng([self.seed, i, g, f])
+        steps = rng.standard_normal(across)
+        spectrum = np.fft.rfft(steps) / (1 + (np.fft.rfftfreq(across) * self.length) ** 2)
+        drift = np.fft.irfft(spectrum, across)
+        drift *= self.spread / drift.std()
+        line = drift.astype(np.float32)
+        return line[None, :] if abs(o.layout.fastaxis) == 2 else line[:, None]
+
+    def truth(self, observation: Observation) -> list[Truth]:
+        """The sirskernel reference: low frequencies count, half by half, a little other in each amplifier."""
+        layout = observation.layout
+        f = np.linspace(0, 1, 1025)
+        strengths = 0.5 + 0.02 * np.arange(-1.5, 2)[:, None]
+        side = (strengths / (1 + (f * 12) ** 2) * np.exp(0.05j * f)).astype(np.complex64)
+        content = {layout.detector.lower(): {"gamma": side, "zeta": side.conj()[::-1].copy()}}
+        return [Truth("sirskernel", raw={"meta": _described(observation, "SIRSKERNEL"), **content})]
+
+
+def _described(observation: Observation, reftype: str) -> dict[str, Any]:
+    """What every ASDF reference says of itself."""
+    layout = observation.layout
+    return {
+        "author": "upramp",
+        "description": "synthetic reference",
+        "pedigree": "DUMMY",
+        "reftype": reftype,
+        "telescope": "JWST",
+        "useafter": USEAFTER.replace(" ", "T"),
+        "instrument": {"name": layout.instrument, "detector": layout.detector},
+    }
