@@ -32,7 +32,7 @@ from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
 from upramp.store.naming import prepared_folder, scratch_folder
 from upramp.store.prepared import PreparedStore, release
-from upramp.store.products import Published, RateWriter, write_product
+from upramp.store.products import ProductWriter, Published, write_product
 from upramp.store.provenance import parameter_rows
 from upramp.store.ramp_scratch import DiskRamps
 from upramp.store.raw_reference import raw_reference
@@ -178,7 +178,7 @@ class _Result:
 class _Sink:
     """Products and statistics from the same rows."""
 
-    def __init__(self, writer: RateWriter, tally: Tally) -> None:
+    def __init__(self, writer: ProductWriter, tally: Tally) -> None:
         self.writer, self.tally = writer, tally
 
     def emit(self, y0: int, x0: int, outputs: Mapping[str, Any]) -> None:
@@ -244,7 +244,7 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
     output = config.output.folder
     durable = config.store.fsync
     folder = scratch_folder(output, job_id)
-    with RateWriter(uncal, folder, output, durable=durable, meta=meta) as writer:
+    with ProductWriter(uncal, folder, output, durable=durable, meta=meta) as writer:
         report, tally = stream(
             uncal,
             steps,
@@ -286,7 +286,7 @@ def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
 def stream(
     uncal: Uncal,
     steps: Sequence[BoundStep],
-    writer: RateWriter,
+    writer: ProductWriter,
     folder: Path,
     references: Sequence[Prepared] = (),
     *,

@@ -64,6 +64,8 @@ KINDS = (
         {"dq_init": {"user_supplied_dq": "dq.fits"}},
         without=("superbias",),
     ),
+    # The mid infrared, with all that its detectors do after a reset.
+    Kind({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 8}, {"firstframe": {"skip": False}}),
 )
 
 
@@ -94,7 +96,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
     from upramp.stages.core.step import Context, Step
     from upramp.store.naming import prepared_folder, scratch_folder
     from upramp.store.prepared import PreparedStore
-    from upramp.store.products import RateWriter
+    from upramp.store.products import ProductWriter
     from upramp.store.ramps import RampSource
     from upramp.store.uncal import open_uncal
 
@@ -106,7 +108,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
     store = PreparedStore(prepared_folder(folder))
     meta, shared = exposure.meta, dict[str, Any]()
     bound = []
-    for step in pipelines.NEAR_INFRARED.steps:
+    for step in pipelines.for_exposure(meta).steps:
         given = dict(kind.parameters.get(step.name, {}))
         if "user_supplied_dq" in given:
             given["user_supplied_dq"] = str(references["user_supplied_dq"])
@@ -121,7 +123,7 @@ def calibrate(kind: Kind, folder: Path) -> None:
         }
         with contextlib.suppress(NotApplicable):  # gain_scale, which has no kernel
             bound.append(BoundStep(step.name, step.bind(Context(meta, params, ready, shared))))
-    with RateWriter(exposure, scratch_folder(folder, "warm"), folder) as writer:
+    with ProductWriter(exposure, scratch_folder(folder, "warm"), folder) as writer:
         stream(exposure, bound, writer, folder, threads=1, budget_bytes=ALL_AT_ONCE)
         writer.finish({})
     with RampSource(exposure.path, 0, (1, 1, 1, COLUMNS), floats=True) as floats:  # guiders send these
@@ -130,11 +132,13 @@ def calibrate(kind: Kind, folder: Path) -> None:
 
 def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
     """References on disk by type."""
-    from upramp.simulate import detector, references
+    from upramp.simulate import detector, effects, references
     from upramp.simulate.cache import Cache
 
     chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
-    references.write_all(Cache(folder / "crds"), chip, [observation])
+    decay = effects.ResetDecay(np.zeros((ROWS, COLUMNS), np.float32))
+    more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
+    references.write_all(Cache(folder / "crds"), chip, [observation], effects=more)
     found = {
         path.name.split("_")[2]: path
         for path in (folder / "crds" / "references").rglob("*.fits")

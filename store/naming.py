@@ -20,7 +20,7 @@ PREPARED = "prepared"
 LOCK = "lock"
 
 # What stage 1 makes of an uncal file.
-KINDS = ("rate", "rateints", "cal")
+KINDS = ("rate", "rateints", "ramp", "dark", "cal")
 
 _MAX_NAME = 200  # bytes; file systems allow 255, and product names are longer than input names
 _EXPOSURE = re.compile(r"(jw\d{11}_\d{5}_\d{5})(?:-seg(\d{3}))?_([a-z0-9]+)")
@@ -52,9 +52,9 @@ class InputName:
     segment: int | None
     standard: bool
 
-    def product(self, kind: str) -> str:
-        """The file name of a product of this input: ``kind`` is rate, rateints or cal."""
-        return f"{self.segment_id}_{kind}.fits"
+    def product(self, kind: str, extension: str = "fits") -> str:
+        """The file name of a product of this input; ``kind`` is one of `KINDS`, or what a step calls it."""
+        return f"{self.segment_id}_{kind}.{extension}"
 
 
 def parse_name(name: str) -> InputName:

@@ -1,7 +1,7 @@
 """One FITS product under construction: a fixed layout into which rows are written.
 
 Headers have room for the cards that come at the end, and the ASDF extension, whose length
-depends on them, lies last. SCI is always the first extension.
+depends on them, lies last.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _PIECE = 1 << 20  # bytes turned before they are written; they should stay in th
 _COPY = 1 << 22
 _ROOM = 60  # cards that may come at the end; if they need more blocks, all behind them is moved
 _SIGN, _NONE = np.uint32(1 << 31), np.uint32(0)
+_BITPIX = {"float32": -32, "uint32": 32, "uint8": 8}
 
 
 @dataclass(frozen=True)
 class Extension:
-    """An image extension of float32 pixels, or of uint32 flags; ``shape`` in numpy's order."""
+    """An image extension of float32 pixels, or of uint32 or uint8 flags; ``shape`` in numpy's order."""
 
     name: str
     shape: tuple[int, ...]
-    unsigned: bool = False
+    dtype: str = "float32"
     unit: str | None = None
 
     @property
@@ -45,10 +46,20 @@ class Extension:
         """Number of images of the last two axes."""
         return prod(self.shape[:-2])
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one pixel."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels."""
+        return self.itemsize * prod(self.shape)
+
     def header(self, kept: fits.Header | None = None, cards: Mapping[str, Any] | None = None) -> fits.Header:
         """Its header, with the cards ``kept`` from the input."""
         extra = {"BUNIT": self.unit, **(cards or {})}
-        return image_header(self.name, 32 if self.unsigned else -32, self.shape, kept, extra)
+        return image_header(self.name, _BITPIX[self.dtype], self.shape, kept, extra)
 
 
 @kernel
@@ -75,7 +86,12 @@ class ProductFile:
     kind, model : str
         Ending of the file name (rate, ...) and name of the data model.
     layout : sequence of Extension or bytes
-        SCI first; bytes are whole units (header, data, padding) that go in as they are.
+        An extension first; SCI takes the input's cards over. Bytes are whole units (header, data, padding)
+        that go in as they are.
+    filename : str, optional
+        In place of the name that follows from ``kind``.
+    stored : str, optional
+        Its name in the scratch folder, if it is another one.
 
     Raises
     ------
@@ -84,27 +100,35 @@ class ProductFile:
     """
 
     def __init__(
-        self, uncal: Uncal, scratch: Scratch, kind: str, model: str, layout: Sequence[Extension | bytes]
+        self,
+        uncal: Uncal,
+        scratch: Scratch,
+        kind: str,
+        model: str,
+        layout: Sequence[Extension | bytes],
+        filename: str = "",
+        stored: str = "",
     ) -> None:
-        self.kind, self.name = kind, uncal.name.product(kind)
+        self.kind, self.name = kind, filename or uncal.name.product(kind)
         self._uncal, self._model = uncal, model
-        self._path = scratch.folder / self.name
+        self._path = scratch.folder / (stored or self.name)
         self._local = threading.local()
         self._lock = threading.Lock()
         self._extensions = {part.name: part for part in layout if isinstance(part, Extension)}
         self._written = dict.fromkeys(self._extensions, 0)
         self._start: dict[str, int] = {}
-        primary, sci = self._headers({}, {})
-        self._head = padded(len(primary.tostring(padding=False)) + _ROOM * CARD) + len(header_bytes(sci))
+        self.main = next(iter(self._extensions.values()))
+        primary, first = self._headers({}, {})
+        self._head = padded(len(primary.tostring(padding=False)) + _ROOM * CARD) + len(header_bytes(first))
         position, fixed = self._head, []
         for part in layout:
             head = part if isinstance(part, bytes) else header_bytes(part.header())
-            if self._start:  # the header of SCI, the first, is part of the room at the top
+            if self._start:  # the header of the first is part of the room at the top
                 fixed.append((head, position))
                 position += len(head)
             if isinstance(part, Extension):
                 self._start[part.name] = position
-                position += padded(4 * prod(part.shape))
+                position += padded(part.nbytes)
         self._end = position
         self._fd = -1
         try:
@@ -121,7 +145,8 @@ class ProductFile:
         self, cards: Mapping[str, Any], sci_cards: Mapping[str, Any]
     ) -> tuple[fits.Header, fits.Header]:
         primary = primary_header(self._uncal.primary, self.name, self._model, cards)
-        return primary, self._extensions["SCI"].header(self._uncal.sci, sci_cards)
+        kept = self._uncal.sci if self.main.name == "SCI" else None
+        return primary, self.main.header(kept, sci_cards if kept else {})
 
     def flush(self) -> None:
         """Send to the disk what was written so far, and wait for it."""
@@ -130,41 +155,57 @@ class ProductFile:
     def write(self, name: str, y0: int, x0: int, values: np.ndarray) -> None:
         """Write rows of an extension, from row ``y0`` and column ``x0`` on.
 
-        ``values`` is float32 or uint32, (rows, columns) or (rows, planes, columns).
+        ``values`` has the extension's type, and shape (rows, ..., columns) with its planes between.
         """
-        part, start = self._extensions[name], self._start[name]
+        part, start, width = self._extensions[name], self._start[name], self._extensions[name].itemsize
         ny, nx = part.shape[-2:]
-        if values.ndim == 2:
-            values = values[:, np.newaxis]
-        rows, planes, columns = values.shape
-        wanted = np.uint32 if part.unsigned else np.float32
-        if values.dtype != wanted or planes != part.planes:
+        rows, columns = values.shape[0], values.shape[-1]
+        planes = prod(values.shape[1:-1])
+        if values.dtype != part.dtype or planes != part.planes:
             raise ValueError(
-                f"{self.name} {name} takes {part.planes} planes of {wanted.__name__}, "
+                f"{self.name} {name} takes {part.planes} planes of {part.dtype}, "
                 f"not {planes} of {values.dtype}"
             )
         if y0 < 0 or x0 < 0 or y0 + rows > ny or x0 + columns > nx:
             raise ValueError(f"rows {y0}+{rows}, columns {x0}+{columns} lie outside {ny} x {nx}")
-        words = np.ascontiguousarray(values).view(np.uint32)
-        flip = _SIGN if part.unsigned else _NONE
-        size = 4 * rows * columns
+        words = np.ascontiguousarray(values).view(f"u{width}").reshape(rows, planes, columns)
+        flip = _SIGN if part.dtype == "uint32" else _NONE
+        size = width * rows * columns
         piece = min(planes, max(1, _PIECE // max(size, 1)))
         buffer = self._buffer(piece * size)
-        raw = buffer[: piece * size].view(np.uint32).reshape(piece, rows, columns)
+        raw = buffer[: piece * size].view(words.dtype).reshape(piece, rows, columns)
         memory = buffer.data
         for first in range(0, planes, piece):
             n = min(piece, planes - first)
-            turn(words, raw[:n], first, flip)
+            if width == 1:
+                raw[:n] = words[:, first : first + n].transpose(1, 0, 2)
+            else:
+                turn(words, raw[:n], first, flip)
             for p in range(n):
-                where = start + 4 * (((first + p) * ny + y0) * nx + x0)
+                where = start + width * (((first + p) * ny + y0) * nx + x0)
                 plane = memory[p * size : (p + 1) * size]
                 if columns == nx:
                     self._put(plane, where)
                     continue
                 for r in range(rows):
-                    self._put(plane[4 * r * columns : 4 * (r + 1) * columns], where + 4 * r * nx)
+                    row = plane[width * r * columns : width * (r + 1) * columns]
+                    self._put(row, where + width * r * nx)
         with self._lock:
             self._written[name] += rows * planes * columns
+
+    def write_plane(self, name: str, plane: int, image: np.ndarray) -> None:
+        """Write a whole image of the last two axes; ``plane`` counts over all leading axes, from 0."""
+        part = self._extensions[name]
+        ny, nx = part.shape[-2:]
+        if image.dtype != part.dtype or image.shape != (ny, nx) or not 0 <= plane < part.planes:
+            raise ValueError(f"{self.name} {name} takes {part.planes} planes {ny} x {nx} of {part.dtype}")
+        values = np.ascontiguousarray(image)
+        if part.itemsize == 4:
+            words = values.view(np.uint32)
+            values = (words ^ _SIGN if part.dtype == "uint32" else words).byteswap()
+        self._put(values.tobytes(), self._start[name] + plane * ny * nx * part.itemsize)
+        with self._lock:
+            self._written[name] += image.size
 
     def _buffer(self, size: int) -> np.ndarray:
         buffer = getattr(self._local, "buffer", None)
@@ -195,12 +236,12 @@ class ProductFile:
                 raise RuntimeError(
                     f"{self.name}: {self._written[name]} of {prod(part.shape)} pixels of {name} were written"
                 )
-        primary, sci = self._headers(cards, sci_cards)
-        headers = {"PRIMARY": primary, "SCI": sci}
+        primary, first = self._headers(cards, sci_cards)
+        headers = {"PRIMARY": primary, self.main.name: first}
         headers |= {name: part.header() for name, part in self._extensions.items() if name == "ERR"}
-        sci_bytes = header_bytes(sci)
-        primary_bytes = header_bytes(primary, blocks=(self._head - len(sci_bytes)) // BLOCK)
-        top = primary_bytes + sci_bytes
+        first_bytes = header_bytes(first)
+        primary_bytes = header_bytes(primary, blocks=(self._head - len(first_bytes)) // BLOCK)
+        top = primary_bytes + first_bytes
         if len(top) > self._head:
             self._move(len(top) - self._head)
         self._put(top, 0)

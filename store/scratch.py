@@ -7,6 +7,7 @@ the process dies, however it dies.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -20,12 +21,15 @@ from upramp.store.naming import scratch_root
 
 @dataclass(frozen=True)
 class Published:
-    """A product that now stands in the output folder."""
+    """A product that now stands in the output folder; ``shape``, ``dtype``, ``units`` of its main array."""
 
     path: Path
     kind: str
     bytes: int
     sha256: str | None = None
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    units: str | None = None
 
 
 class Scratch:
@@ -74,7 +78,12 @@ class Scratch:
             target.parent.mkdir(parents=True, exist_ok=True)
             if durable:
                 _sync(source)
-            source.replace(target)
+            try:
+                source.replace(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                _carry(source, target, durable)  # a place that the user named, on another file system
             if durable:
                 _sync(target.parent)
         except OSError as error:
@@ -130,6 +139,18 @@ def _is_at(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except OSError:
         return False
+
+
+def _carry(source: Path, target: Path, durable: bool) -> None:
+    """Copy a file beside its target on another file system, and rename it there."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(source, beside)
+        if durable:
+            _sync(beside)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A step calls ``extras_of(context).append(Extra(...))``, when it is bound or while it works on frames; whoever
 runs the pipeline writes what was gathered. An array as large as the ramps must not be held in memory:
-``extras_of(context).cube(shape)`` gives room for it, which is filled frame by frame.
+``extras_of(context).cube(shape)`` gives room for it, which is filled by frames or by rows.
 """
 
 from __future__ import annotations
@@ -18,31 +18,53 @@ if TYPE_CHECKING:
 
 
 class Cube(Protocol):
-    """Frames of float32 (ny, nx) behind leading axes, in memory or not; any number of threads may fill it."""
+    """Frames (ny, nx) of float32 behind leading axes, zeros to begin with; any number of threads may fill it.
+
+    ``shape`` is (..., ny, nx).
+    """
 
     shape: tuple[int, ...]
 
     def write(self, *place: Any) -> None:
         """``write(i, g, frame)``: put a frame in its place; one index for each leading axis, from 0."""
 
+    def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
+        """Put rows of all frames in place: ``values`` (rows, ..., columns) from row y0, column x0 on."""
+
     def read(self, *index: int) -> np.ndarray:
-        """``read(i, g)``: a new array (ny, nx) float32; zeros where nothing was written."""
+        """``read(i, g)``: a frame, a new array."""
+
+    def cut(self, *lengths: int) -> None:
+        """Keep only the first elements along each leading axis, as many as ``lengths`` tells."""
 
 
 class MemoryCube:
     """A cube in memory."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
         self.array = np.zeros(shape, np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `Cube`."""
+        return self.array.shape
 
     def write(self, *place: Any) -> None:
         """See `Cube`."""
         self.array[place[:-1]] = place[-1]
 
+    def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
+        """See `Cube`."""
+        rows, columns = values.shape[0], values.shape[-1]
+        self.array[..., y0 : y0 + rows, x0 : x0 + columns] = np.moveaxis(values, 0, -2)
+
     def read(self, *index: int) -> np.ndarray:
         """See `Cube`."""
         return self.array[index].copy()
+
+    def cut(self, *lengths: int) -> None:
+        """See `Cube`."""
+        self.array = self.array[tuple(slice(n) for n in lengths)]
 
 
 @dataclass(frozen=True)
@@ -52,21 +74,21 @@ class Extra:
     Attributes
     ----------
     suffix : str
-        Ending of its name: "mask" makes ``<segment>_mask.fits``.
+        Ending of its name: "mask" makes ``<segment>_mask.fits``. Also its kind in the ledger.
     model : str
         Data model (DATAMODL), such as "ImageModel".
     arrays : mapping
-        Extension -> array of two axes or more (float32, or uint32 flags), or a `Cube`; SCI, if any, first.
-        For an ASDF product key -> array.
+        Extension -> array of two axes or more (float32, or uint32 and uint8 flags), or a `Cube`. SCI, if
+        any, comes first.
     units : mapping
         Extension -> unit (BUNIT).
     header : mapping
         Keywords for the primary header, beside those that all products have.
-    asdf : bool
-        An ASDF file of the arrays and nothing else, in place of FITS.
     path : str
         File name or path that the user gave, in place of the name after the suffix; relative to the output
         folder.
+    asdf : bool
+        An ASDF file that holds the arrays (whole, any type of number) and nothing else, in place of FITS.
     """
 
     suffix: str
@@ -74,8 +96,8 @@ class Extra:
     arrays: Mapping[str, np.ndarray | Cube]
     units: Mapping[str, str] = field(default_factory=dict)
     header: Mapping[str, Any] = field(default_factory=dict)
-    asdf: bool = False
     path: str = ""
+    asdf: bool = False
 
 
 @dataclass
@@ -90,7 +112,7 @@ class Extras:
         self.found.append(extra)
 
     def cube(self, shape: tuple[int, ...]) -> Cube:
-        """Room for frames (the last two axes), zeros to begin with."""
+        """Room for frames (the last two axes)."""
         return self.make_cube(shape)
 
 

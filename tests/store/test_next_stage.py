@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 
 from upramp.simulate.cache import Cache
-from upramp.store.products import RateWriter
+from upramp.store.products import ProductWriter
 from upramp.store.uncal import open_uncal
 
 NEXT_STAGE = """
@@ -74,7 +74,7 @@ def test_the_next_stage_of_the_peer_accepts_them(make_uncal, tmp_path):
     }
     images["rate.dq"] = np.zeros((6, 8), np.uint32)
     cubes = {k.replace("rate", "rateints"): np.repeat(v[:, None], 2, axis=1) for k, v in images.items()}
-    with RateWriter(uncal, tmp_path / "scratch", tmp_path) as writer:
+    with ProductWriter(uncal, tmp_path / "scratch", tmp_path) as writer:
         writer.emit(0, 0, images | cubes)
         published = writer.finish({"CRDS_CTX": cache.context, "S_RAMP": "COMPLETE"})
     for product in published:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import naming, product_file
 from upramp.store.fitsio import promised_size
-from upramp.store.products import RateWriter, clean_scratch, write_product
+from upramp.store.products import ProductWriter, clean_scratch, write_product
 from upramp.store.scratch import Scratch
 from upramp.store.uncal import Uncal, open_uncal
 
@@ -51,7 +51,7 @@ def draw_outputs(uncal: Uncal, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def emit(
-    writer: RateWriter, outputs: dict[str, np.ndarray], rows: slice, columns: slice = slice(None)
+    writer: ProductWriter, outputs: dict[str, np.ndarray], rows: slice, columns: slice = slice(None)
 ) -> None:
     cut = {k: v[rows][..., columns] for k, v in outputs.items()}
     writer.emit(rows.start or 0, columns.start or 0, cut)
@@ -82,7 +82,7 @@ def output(tmp_path) -> Path:
 
 def test_products(uncal, output):
     outputs = draw_outputs(uncal)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         emit(writer, outputs, slice(4, 6))
         emit(writer, outputs, slice(0, 4), slice(3, 8))
         emit(writer, outputs, slice(0, 4), slice(0, 3))
@@ -124,7 +124,7 @@ def test_any_tiling_gives_the_same_file(make_uncal, tmp_path, monkeypatch, data)
     monkeypatch.setattr(product_file, "_PIECE", data.draw(st.integers(1, 3000), label="piece"))
     cuts = sorted(data.draw(st.sets(st.integers(1, 6))) | {0, shape[2]})
     middle = data.draw(st.integers(0, shape[3]))
-    with RateWriter(uncal, naming.scratch_folder(tmp_path, "job"), tmp_path) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(tmp_path, "job"), tmp_path) as writer:
         for lo, hi in pairwise(cuts):
             if hi <= shape[2]:
                 emit(writer, outputs, slice(lo, hi), slice(0, middle))
@@ -136,7 +136,7 @@ def test_any_tiling_gives_the_same_file(make_uncal, tmp_path, monkeypatch, data)
 def test_threads_emit_side_by_side(make_uncal, output):
     uncal = open_uncal(make_uncal(shape=(3, 1, 32, 8)))
     outputs = draw_outputs(uncal)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         threads = [
             threading.Thread(target=emit, args=(writer, outputs, slice(y, y + 2))) for y in range(0, 32, 2)
         ]
@@ -152,7 +152,7 @@ def test_more_cards_than_there_is_room_for(uncal, output, monkeypatch):
     monkeypatch.setattr(product_file, "_COPY", 4000)
     outputs = draw_outputs(uncal)
     extra = {f"R_X{i}": "a reference from elsewhere" * 4 for i in range(150)}
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         emit(writer, outputs, slice(0, 6))
         for product in writer.finish({**CARDS, **extra}):
             assert_holds(product.path, product.kind, outputs)
@@ -164,7 +164,7 @@ def test_more_cards_than_there_is_room_for(uncal, output, monkeypatch):
 def test_nothing_is_left_of_an_exception(uncal, output):
     with (
         pytest.raises(ZeroDivisionError),
-        RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer,
+        ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer,
     ):
         emit(writer, draw_outputs(uncal), slice(0, 3))
         assert visible(output)  # in scratch
@@ -175,7 +175,7 @@ def test_nothing_is_left_of_an_exception(uncal, output):
 
 def test_incomplete_products_are_not_published(uncal, output):
     outputs = draw_outputs(uncal)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         emit(writer, outputs, slice(0, 5))
         with pytest.raises(RuntimeError, match="40 of 48 pixels of SCI"):
             writer.finish(CARDS)
@@ -187,7 +187,7 @@ def test_an_old_product_stays_until_the_new_one_is_whole(uncal, output):
     old = output / f"{uncal.segment_id}_rate.fits"
     old.write_text("old")
     outputs = draw_outputs(uncal)
-    with RateWriter(
+    with ProductWriter(
         uncal, naming.scratch_folder(output, "job"), output, kinds=["rate"], durable=True
     ) as writer:
         emit(writer, outputs, slice(0, 6))
@@ -198,7 +198,7 @@ def test_an_old_product_stays_until_the_new_one_is_whole(uncal, output):
 
 def test_wrong_arrays_are_refused(uncal, output):
     outputs = draw_outputs(uncal)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         with pytest.raises(ValueError, match="lie outside"):
             writer.emit(1, 0, outputs)
         with pytest.raises(ValueError, match="takes 1 planes of float32"):
@@ -210,14 +210,14 @@ def test_leftovers_of_a_killed_process(uncal, output):
     script = f"""
 import os, signal, numpy as np
 from pathlib import Path
-from upramp.store.products import RateWriter
+from upramp.store.products import ProductWriter
 from upramp.store.uncal import open_uncal
 uncal = open_uncal({str(uncal.path)!r})
-writer = RateWriter(uncal, Path({str(naming.scratch_folder(output, "dead"))!r}), Path({str(output)!r}))
+writer = ProductWriter(uncal, Path({str(naming.scratch_folder(output, "dead"))!r}), Path({str(output)!r}))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    with RateWriter(uncal, naming.scratch_folder(output, "alive"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "alive"), output) as writer:
         emit(writer, draw_outputs(uncal), slice(0, 6))
         assert not list(output.glob("*.fits"))
         assert clean_scratch(output) == [naming.scratch_folder(output, "dead")]
@@ -239,7 +239,7 @@ def test_full_disk(uncal, output, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    writer = RateWriter(uncal, naming.scratch_folder(output, "job"), output)
+    writer = ProductWriter(uncal, naming.scratch_folder(output, "job"), output)
     with monkeypatch.context() as patch, pytest.raises(Retryable, match=r"no room left .* free space"):
         patch.setattr(os, "pwrite", full)
         emit(writer, draw_outputs(uncal), slice(0, 6))
@@ -247,18 +247,18 @@ def test_full_disk(uncal, output, monkeypatch):
     writer.abandon()
     with monkeypatch.context() as patch, pytest.raises(Retryable, match="no room left"):
         patch.setattr(os, "posix_fallocate", full)
-        RateWriter(uncal, naming.scratch_folder(output, "job"), output)
+        ProductWriter(uncal, naming.scratch_folder(output, "job"), output)
     assert visible(output) == []
 
 
 def test_output_that_cannot_be_a_folder(uncal, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match="check the output folder"):
-        RateWriter(uncal, naming.scratch_folder(tmp_path / "file", "job"), tmp_path / "file")
+        ProductWriter(uncal, naming.scratch_folder(tmp_path / "file", "job"), tmp_path / "file")
 
 
 def write_both(uncal: Uncal, output: Path) -> list[Path]:
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output) as writer:
         emit(writer, draw_outputs(uncal), slice(0, uncal.meta.ny))
         updates = {"meta": {"note": np.float64(1.5)}, "upramp": {"steps": ("a", "b")}}
         return [p.path for p in writer.finish(CARDS, tree_updates=updates)]
@@ -368,7 +368,7 @@ def test_trouble_while_writing_back_is_told_at_the_end(uncal, tmp_path, monkeypa
 
     monkeypatch.setattr("upramp.store.product_file.os.fdatasync", fail)
     monkeypatch.setattr("upramp.store.products.FLUSH_S", 0.001)
-    with RateWriter(uncal, naming.scratch_folder(output, "job"), output, durable=True) as writer:
+    with ProductWriter(uncal, naming.scratch_folder(output, "job"), output, durable=True) as writer:
         emit(writer, draw_outputs(uncal), slice(0, 6))
         assert tried.wait(10)
         with pytest.raises(Retryable):
