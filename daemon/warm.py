@@ -65,7 +65,7 @@ KINDS = (
         without=("superbias",),
     ),
     # The mid infrared, with all that its detectors do after a reset.
-    Kind({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 8}, {"firstframe": {"skip": False}}),
+    Kind({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 12}, {"firstframe": {"skip": False}}),
 )
 
 

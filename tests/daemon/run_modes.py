@@ -15,7 +15,7 @@ import numpy as np
 
 from upramp.daemon import calibrate, warm
 from upramp.daemon.config import Config, Crds, Output, Run, Store
-from upramp.simulate import detector, references, uncal
+from upramp.simulate import detector, effects, references, uncal
 from upramp.simulate.cache import Cache
 from upramp.simulate.expose import expose
 from upramp.simulate.observation import Observation
@@ -37,6 +37,11 @@ MODES: dict[str, tuple[dict, dict]] = {
     "after jumps": (
         {"subarray": "SUB72P", "ngroups": 6},
         {"jump": {"after_jump_flag_dn1": 10.0, "after_jump_flag_time1": 30.0}, "ramp_fit": {"lastgroup": 4}},
+    ),
+    "mid infrared": ({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 8, "nints": 2}, {}),
+    "mid infrared, a subarray": (
+        {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 4},
+        {"firstframe": {"skip": False, "bright_use_group1": False}},
     ),
 }
 
@@ -64,9 +69,11 @@ def main(folder: Path) -> None:
         )
         chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.005 if k % 2 else 0.0)
         cache = Cache(folder / "crds" / str(k))
-        references.write_all(cache, chip, [observation])
+        decay = effects.ResetDecay(np.full((SIZE, SIZE), 20, np.float32))
+        more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
+        references.write_all(cache, chip, [observation], effects=more)
         context = cache.write()
-        taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation)
+        taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, effects=more)
         (path,) = uncal.write_exposure(folder / "in", taken.counts, observation)
         pid = os.fork()  # each with a CRDS client of its own
         if pid == 0:
