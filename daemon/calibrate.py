@@ -15,24 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from upramp.daemon.desk import never, refuse_changed
 from upramp.daemon.machine import cores, peak_mb
 from upramp.daemon.planning import CalibrationJob, CalibrationPlan, PlannedStep, plan
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
+from upramp.stages.core.extras import Extras
 from upramp.stages.core.frames import Interrupted
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
-from upramp.stages.core.step import Context
+from upramp.stages.core.step import Bound, Context, Station, Window
 from upramp.stages.core.tally import Tally
 from upramp.stages.guider.pipeline import run_guider
 from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
+from upramp.store.cubes import DiskCube
 from upramp.store.naming import prepared_folder, scratch_folder
 from upramp.store.prepared import PreparedStore, release
-from upramp.store.products import ProductWriter, Published, write_product
+from upramp.store.products import RAMP_KINDS, ProductWriter, Published, write_product
 from upramp.store.provenance import parameter_rows
 from upramp.store.ramp_scratch import DiskRamps
 from upramp.store.raw_reference import raw_reference
@@ -90,7 +94,7 @@ def calibrate(
     """
     started, clock = schema.now(), time.perf_counter()
     job_id = f"{work.uncal.segment_id}-{uuid.uuid4().hex[:12]}"
-    do = _guider if work.pipeline is pipelines.GUIDER else _detector1
+    do = _guider if work.pipeline is pipelines.GUIDER else _stage1
     result = do(work, job_id, stop)
     seconds, peak = time.perf_counter() - clock, peak_mb()
     key = work.fingerprint(input_sha256)
@@ -106,9 +110,9 @@ def calibrate(
             "bytes": p.bytes,
             "mtime_ns": p.path.stat().st_mtime_ns,
             "sha256": p.sha256,
-            "units": "DN/s",
-            "shape": list(result.shape if p.kind != "rate" else result.shape[1:]),
-            "dtype": "float32",
+            "units": p.units,
+            "shape": list(p.shape),
+            "dtype": p.dtype,
             "retention": "keep",
             "crds_context": work.context,
             "crds_version": work.crds_version,
@@ -161,10 +165,7 @@ def _reference_rows(work: CalibrationPlan, step: PlannedStep) -> list[dict[str, 
 
 @dataclass
 class _Result:
-    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics.
-
-    ``shape``: of those by integration.
-    """
+    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics."""
 
     published: list[Published]
     states: dict[str, tuple[bool, str]]
@@ -172,19 +173,19 @@ class _Result:
     wall: Mapping[str, float]
     cpu: Mapping[str, float]
     integrations: list[dict[str, Any]]
-    shape: tuple[int, int, int]
 
 
 class _Sink:
     """Products and statistics from the same rows."""
 
-    def __init__(self, writer: ProductWriter, tally: Tally) -> None:
+    def __init__(self, writer: ProductWriter, tally: Tally | None) -> None:
         self.writer, self.tally = writer, tally
 
     def emit(self, y0: int, x0: int, outputs: Mapping[str, Any]) -> None:
         """Write rows and count them."""
         self.writer.emit(y0, x0, outputs)
-        self.tally.add(outputs)
+        if self.tally is not None:
+            self.tally.add(outputs)
 
 
 @functools.cache
@@ -215,10 +216,13 @@ def _average_dark_current(step: PlannedStep) -> float:
         return 0.0 if raw.has("AVDRKCUR") else float(raw.header.get("AVDRKCUR") or 0.0)
 
 
-def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
-    """Ramps to rates, streamed."""
+def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
+    """Counts to rates, or of darks to corrected ramps, streamed."""
     config, uncal, meta = work.job.config, work.uncal, work.uncal.meta
-    shared: dict[str, Any] = {}
+    output = config.output.folder
+    folder = scratch_folder(output, job_id)
+    extras = Extras(lambda shape: DiskCube(shape, folder))
+    shared: dict[str, Any] = {"extras": extras}
     steps: list[BoundStep] = []
     states: dict[str, tuple[bool, str]] = {}
     used: list[Prepared] = []
@@ -236,15 +240,26 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             states[s.name] = (False, str(error))
             if s.name == "dark_current":
                 shared["average_dark_current"] = _average_dark_current(s)
-    if not states["ramp_fit"][0]:
+    rates = "ramp_fit" in states
+    if rates and not states["ramp_fit"][0]:
         raise Misconfigured(
             f"ramp_fit does not run ({states['ramp_fit'][1]}), so there are no rates to write; "
             f"leave steps.ramp_fit.skip = false and give it a gain and a readnoise reference"
         )
-    output = config.output.folder
+    ramps = getattr(work.params, "save_calibrated_ramp", False)
+    kinds = ("rate", "rateints", *(("ramp",) if ramps else ())) if rates else ("dark",)
+    planes = dict[str, float]()
+    if rates and states["dark_current"][0]:
+        planes["AVDRKCUR"] = float(shared.get("average_dark_current") or 0.0)
     durable = config.store.fsync
-    folder = scratch_folder(output, job_id)
-    with ProductWriter(uncal, folder, output, durable=durable, meta=meta) as writer:
+    with ProductWriter(
+        uncal, folder, output, kinds, durable=durable, meta=meta, planes=dict.fromkeys(planes, "exposure")
+    ) as writer:
+        if kinds[-1] in RAMP_KINDS:
+            at = next((k for k, s in enumerate(steps) if s.name == "ramp_fit"), len(steps))
+            steps.insert(
+                at, BoundStep("write", Bound([Station(functools.partial(_put_ramps, writer, planes))]))
+            )
         report, tally = stream(
             uncal,
             steps,
@@ -254,16 +269,21 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
             threads=config.run.threads or cores(),
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
             stop=stop,
+            count=rates,
         )
         header = dict(shared.get("header", {}))
         counted = shared.get("counted", {})
         header |= {keyword: report.counters[name] for keyword, name in counted.items()}
-        if states["jump"][0]:
+        if states.get("jump", (False,))[0]:
             header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
         cards = {**_cards(work, states), **header}
+        names = [s.name for s in work.steps]
+        later = work.steps[names.index("ramp_fit") :] if rates else ()
         _may_publish(work, stop)
-        published = writer.finish(cards)
-    rows = tally.rows()
+        published = writer.finish(
+            cards, extras=extras.found, without={"ramp": {s.step.keyword for s in later}}
+        )
+    rows = tally.rows() if tally is not None else []
     if uncal.int_times is not None and "int_mid_MJD_UTC" in (uncal.int_times.dtype.names or ()):
         mids = dict(
             zip(uncal.int_times["integration_number"], uncal.int_times["int_mid_MJD_UTC"], strict=True)
@@ -271,9 +291,22 @@ def _detector1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> 
         for k, row in enumerate(rows):
             mid = mids.get(meta.int_start + k)
             row["mid_mjd"] = None if mid is None else float(mid)
-    return _Result(
-        published, states, report.counters, report.wall, report.cpu, rows, (meta.nints, meta.ny, meta.nx)
-    )
+    return _Result(published, states, report.counters, report.wall, report.cpu, rows)
+
+
+def _put_ramps(writer: ProductWriter, planes: Mapping[str, float], w: Window, lo: int, hi: int) -> None:
+    """Station: the core of finished rows goes into the product of ramps as it is, ``planes`` beside it."""
+    r0, r1, c0, c1 = w.core(lo, hi)
+    if r1 <= r0:
+        return
+    rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+    arrays = {
+        "SCI": w.data[rows, ..., c0:c1],
+        "GROUPDQ": w.gdq[rows, ..., c0:c1],
+        "PIXELDQ": w.pdq[rows, c0:c1],
+    }
+    arrays |= {name: np.full((r1 - r0, c1 - c0), value, np.float32) for name, value in planes.items()}
+    writer.put_ramps(lo + r0, w.x0 + c0, arrays)
 
 
 def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
@@ -293,13 +326,14 @@ def stream(
     threads: int,
     budget_bytes: int,
     stop: Callable[[], bool] = never,
-) -> tuple[runner.RunReport, Tally]:
+    count: bool = True,
+) -> tuple[runner.RunReport, Tally | None]:
     """Send an exposure's counts through bound steps into its products; what it took, and the statistics.
 
     Ramps are put down in ``folder`` where steps need whole frames. ``references``: those that the steps read,
-    whose pages are let go of behind them.
+    whose pages are let go of behind them. ``count``: there are slopes to make statistics of.
     """
-    tally = Tally(uncal.meta.nints)
+    tally = Tally(uncal.meta.nints) if count else None
 
     def let_go() -> None:
         for reference in references:
@@ -350,7 +384,7 @@ def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
     )
     wall = {name: s.wall for name, s in result.states.items()}
     cpu = {name: s.cpu for name, s in result.states.items()}
-    return _Result([published], states, result.counters, wall, cpu, [], result.sci.shape)
+    return _Result([published], states, result.counters, wall, cpu, [])
 
 
 def _cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:

@@ -68,7 +68,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """What is to be done with one file; ``identity`` is that of the file when it was opened."""
+    """What is to be done with one file; ``identity`` is that of the file when it was opened.
+
+    ``params``: the pipeline's own parameters.
+    """
 
     job: CalibrationJob
     identity: Identity
@@ -76,6 +79,7 @@ class CalibrationPlan:
     pipeline: pipelines.Pipeline
     steps: tuple[PlannedStep, ...]
     crds: Crds = field(repr=False)
+    params: Any = None
 
     @property
     def context(self) -> str:
@@ -98,6 +102,8 @@ class CalibrationPlan:
             (s.name, {n: v for n, (v, _) in s.parameters.items()} | {"state": s.state, "reason": s.reason})
             for s in self.steps
         ]
+        if self.params is not None and dataclasses.fields(self.params):
+            steps.append((self.pipeline.name, dataclasses.asdict(self.params)))
         references = {
             b.reftype: self.crds.checksum(b) if b.path else str(b.name or b.reason)
             for s in self.steps
@@ -143,11 +149,15 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     wanted = {r for s in pipeline.steps for r in s.references if not _is_parameter(s, r)}
     best = crds.best(uncal.header, sorted(wanted))
     steps = tuple(_planned(job.config, s, uncal, found.get(s.name, {}), best, crds) for s in pipeline.steps)
+    given = found.get(pipeline.name, {})
+    values = {name: value for name, (value, _) in given.items()}
+    named = ", ".join(sorted({file for _, file in given.values()}))
+    params, _ = job.config.parameters(pipeline.name, pipeline.params, values, named)
     files = sum(bool(row["path"]) for s in steps for row in s.references)
     seconds = round(time.perf_counter() - clock, 3)
     with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
         log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
-    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds)
+    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds, params)
 
 
 def reference_types() -> list[str]:

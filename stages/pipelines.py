@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
@@ -31,17 +32,31 @@ from upramp.stages.stage1 import (
 
 
 @dataclass(frozen=True)
+class NoParams:
+    """Of a pipeline that has no parameters of its own."""
+
+
+@dataclass(frozen=True)
+class Detector1Params:
+    """Parameters of detector1 itself: ``save_calibrated_ramp`` also writes the ramps that are fitted."""
+
+    save_calibrated_ramp: bool = False
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Steps in order, and what stands in headers for those that are not here.
 
-    ``pars`` is the CRDS type of the pipeline's own parameter reference. ``absent``: state keywords of
-    optional steps of the observatory's pipeline that do not run here -> SKIPPED.
+    ``pars`` is the CRDS type of the pipeline's own parameter reference, ``params`` the class of its own
+    parameters. ``absent``: state keywords of optional steps of the observatory's pipeline that do not run
+    here -> SKIPPED.
     """
 
     name: str
     steps: tuple[Step | WholeStep, ...]
     pars: str
     absent: Mapping[str, str] = field(default_factory=dict)
+    params: type = NoParams
 
 
 NEAR_INFRARED = Pipeline(
@@ -62,6 +77,7 @@ NEAR_INFRARED = Pipeline(
     ),
     "pars-detector1pipeline",
     {"S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    Detector1Params,
 )
 
 MID_INFRARED = Pipeline(
@@ -85,11 +101,26 @@ MID_INFRARED = Pipeline(
     ),
     "pars-detector1pipeline",
     {"S_MIREMI": "SKIPPED", "S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    Detector1Params,
+)
+
+
+def _dark(pipeline: Pipeline) -> Pipeline:
+    """Darks: the same up to the dark current; the product is the ramps."""
+    steps = takewhile(lambda step: step is not dark_current.STEP, pipeline.steps)
+    early = {key: state for key, state in pipeline.absent.items() if key == "S_MIREMI"}
+    return Pipeline("dark", tuple(steps), "pars-darkpipeline", early)
+
+
+NEAR_INFRARED_DARK = _dark(NEAR_INFRARED)
+MID_INFRARED_DARK = _dark(MID_INFRARED)
+DARK_TYPES = frozenset(
+    {"FGS_DARK", "MIR_DARKALL", "MIR_DARKIMG", "MIR_DARKMRS", "NIS_DARK", "NRC_DARK", "NRS_DARK"}
 )
 
 GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")
 
-PIPELINES = (NEAR_INFRARED, MID_INFRARED, GUIDER)
+PIPELINES = (NEAR_INFRARED, MID_INFRARED, NEAR_INFRARED_DARK, MID_INFRARED_DARK, GUIDER)
 
 
 def for_exposure(meta: ExposureMeta) -> Pipeline:
@@ -107,19 +138,21 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
             f"TGROUP is {meta.group_time} s and TFRAME {meta.frame_time} s: without the times of groups and "
             f"frames there are no rates; fetch the file again"
         )
+    dark = meta.exp_type in DARK_TYPES
     if meta.instrument == "MIRI":
-        return MID_INFRARED
+        return MID_INFRARED_DARK if dark else MID_INFRARED
     if meta.is_irs2:
         raise Unprocessable(
             f"{meta.exp_type} in {meta.readpatt}: this version has no correction for interleaved reference "
             f"pixels; leave NIRSpec IRS2 exposures out"
         )
-    return NEAR_INFRARED
+    return NEAR_INFRARED_DARK if dark else NEAR_INFRARED
 
 
 def registry() -> dict[str, type]:
-    """Parameters class by step name, for checking configuration.
+    """Parameters class by step name, or by the name of a pipeline that has its own, to check configuration.
 
     Of a step that two pipelines have it is the class of the first, which knows all names.
     """
-    return {step.name: step.params for pipeline in reversed(PIPELINES) for step in pipeline.steps}
+    own = {pipeline.name: pipeline.params for pipeline in PIPELINES if pipeline.params is not NoParams}
+    return own | {step.name: step.params for pipeline in reversed(PIPELINES) for step in pipeline.steps}
