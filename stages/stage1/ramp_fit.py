@@ -18,14 +18,16 @@ happens to ramps with one good group, or none, was measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.extras import Extra, extras_of
 from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
-from upramp.stages.stage1 import jump
+from upramp.stages.stage1 import jump, ramp_likelihood
 from upramp.stages.stage1.ramp_segments import (
     EXPONENTS,
     LIMITS,
@@ -317,9 +319,7 @@ def keep_groups(gdq, first, last):
 def unsupported(params: Params) -> list[str]:
     """What the parameters ask for and this version does not do."""
     asked = []
-    if params.algorithm.upper() == "LIKELY":
-        asked.append("algorithm = 'LIKELY' is not in this version: OLS_C is used")
-    if params.save_opt:
+    if params.save_opt and params.algorithm.upper() == "OLS_C":
         asked.append("save_opt = true is not in this version: no fitopt product is written")
     return asked
 
@@ -344,6 +344,9 @@ def bind(context: Context) -> Bound:
     np.maximum(left[:, 0], first, out=left[:, 0])
     np.minimum(left[:, 1], last + 1, out=left[:, 1])
 
+    if p.algorithm.upper() == "LIKELY" and meta.ngroups >= ramp_likelihood.LEAST_GROUPS:
+        return Bound([_likelihood(context, gain["gain"], noise, dark, (first, last))], outputs=_outputs())
+
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         o = w.outputs
@@ -356,12 +359,44 @@ def bind(context: Context) -> Bound:
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
         )  # fmt: skip
 
-    outputs = {}
+    return Bound([Station(run)], outputs=_outputs())
+
+
+def _outputs() -> dict[str, tuple[str, Any]]:
+    """The arrays of both products."""
+    outputs: dict[str, tuple[str, Any]] = {}
     for name in ARRAYS:
         dtype = np.uint32 if name == "dq" else np.float32
         outputs[f"rateints.{name}"] = ("integration", dtype)
         outputs[f"rate.{name}"] = ("exposure", dtype)
-    return Bound([Station(run)], outputs=outputs)
+    return outputs
+
+
+def _likelihood(
+    context: Context, gain: np.ndarray, noise: np.ndarray, dark: float, kept: tuple[int, int]
+) -> Station:
+    """The station that fits by likelihood; ``kept``: first and last group."""
+    meta, p = context.meta, context.params
+    cov = ramp_likelihood.covariance(meta)
+    chi2 = np.zeros((meta.ny, meta.nx), np.float32)
+    if p.save_opt:
+        extras_of(context).append(Extra("likely_chisq", "ImageModel", {"SCI": chi2}, path=p.opt_name))
+
+    def run(w: Window, lo: int, hi: int) -> None:
+        s = w.rows(lo, hi)
+        o = w.outputs
+        if kept[0] > 0 or kept[1] < meta.ngroups - 1:
+            keep_groups(w.gdq[s], *kept)
+        found = ramp_likelihood.fit_rows(
+            w.data[s], w.gdq[s], w.pdq[s], gain, noise, dark, lo, w.x0, cov, meta.nframes > 1,
+            *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
+            chi2,
+        )  # fmt: skip
+        r0, r1, c0, c1 = w.core(lo, hi)
+        if r1 > r0:
+            w.counters["ramp_fit.jumps"] += int(found[r0:r1, c0:c1].sum())
+
+    return Station(run)
 
 
 STEP = Step(

@@ -197,7 +197,8 @@ def through() -> Callable[..., Through]:
     """A function that sends ramps (nints, ngroups, ny, nx) through steps with the runner itself.
 
     ``steps``: (step, parameters) in order; those that are not applicable are left out. ``references`` by
-    type, each a mapping of extension to array or a `Reference`. ``options`` go to the runner.
+    type, each a mapping of extension to array or a `Reference`. ``options`` go to the runner,
+    ``shared`` is what earlier steps handed on.
     """
 
     def run(
@@ -208,6 +209,7 @@ def through() -> Callable[..., Through]:
         gdq: Any = 0,
         pdq: Any = 0,
         options: Mapping[str, Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
         **facts: Any,
     ) -> Through:
         data = np.asarray(data, np.float32)
@@ -215,7 +217,7 @@ def through() -> Callable[..., Through]:
         flags = np.broadcast_to(np.asarray(gdq, np.uint8), data.shape)
         pixels = np.broadcast_to(np.asarray(pdq, np.uint32), data.shape[-2:])
         raw = {k: v if isinstance(v, Reference) else Reference(k, v) for k, v in (references or {}).items()}
-        shared: dict[str, Any] = {}
+        handed_on: dict[str, Any] = dict(shared or {})
         chain = [start(flags, pixels)]
         for step, params in steps:
             chosen = step.params(**params)
@@ -223,7 +225,7 @@ def through() -> Callable[..., Through]:
                 continue
             refs = {k: step.prepare[k](raw[k], meta, chosen) for k in step.references if k in raw}
             try:
-                chain.append(BoundStep(step.name, step.bind(Context(meta, chosen, refs, shared))))
+                chain.append(BoundStep(step.name, step.bind(Context(meta, chosen, refs, handed_on))))
             except NotApplicable:
                 continue
             meta = chain[-1].bound.meta or meta
@@ -231,7 +233,7 @@ def through() -> Callable[..., Through]:
         chain.append(BoundStep("keep", Bound([Station(partial(keep, store))])))
         ends = Ends(data, meta)
         report = runner.run(ends, ends, describe(data, **facts), chain, **(options or {}))
-        return Through(store.data, store.gdq, store.pdq, ends.products, report, shared)
+        return Through(store.data, store.gdq, store.pdq, ends.products, report, handed_on)
 
     return run
 

@@ -186,7 +186,7 @@ def test_charge_migration_lengthens_the_read_noise_weight_only(through):
 def test_parameters_are_checked():
     with pytest.raises(ValueError, match="algorithm"):
         Params(algorithm="OLS")
-    assert len(STEP.unsupported(Params(algorithm="likely", save_opt=True))) == 2
+    assert len(STEP.unsupported(Params(save_opt=True))) == 1
     assert list(STEP.unsupported(Params())) == []
 
 
