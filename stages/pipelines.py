@@ -22,6 +22,7 @@ from upramp.stages.stage1 import (
     jump,
     lastframe,
     linearity,
+    persistence,
     ramp_fit,
     refpix,
     reset,
@@ -72,11 +73,12 @@ NEAR_INFRARED = Pipeline(
         dark_current.STEP,
         charge_migration.STEP,
         jump.STEP,
+        persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    {"S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
     Detector1Params,
 )
 
@@ -96,11 +98,12 @@ MID_INFRARED = Pipeline(
         refpix.STEP,
         charge_migration.STEP,
         jump.STEP,
+        persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_MIREMI": "SKIPPED", "S_PERSIS": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    {"S_MIREMI": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
     Detector1Params,
 )
 

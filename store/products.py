@@ -228,10 +228,10 @@ class ProductWriter:
             for k, extra in enumerate(extras):
                 ready.append(self._extra(f"extra{k}", extra, cards, sci_cards, tree_updates))
             for name, place, kind, size, shape, dtype, unit in ready:
-                digest = _sha256(self._scratch.folder / name) if checksum else None
+                digest = _sha256(self._scratch.folder / name) if checksum or not dtype else None
                 target = self._output / place
                 self._scratch.publish(name, target, self._durable)
-                done.append(Published(target, kind, size, digest, shape, dtype, unit))
+                done.append(Published(target, kind, size, digest, shape, dtype or "float64", unit))
         except OSError as error:
             raise writing_error(error, self._output) from error
         finally:
@@ -250,13 +250,13 @@ class ProductWriter:
 
         Returns its name there, its place, kind, length, and its main array's shape, type and unit.
         """
-        first = next(iter(extra.arrays))
-        main, unit = extra.arrays[first], extra.units.get(first)
-        place = extra.path or self._uncal.name.product(extra.suffix, "asdf" if extra.asdf else "fits")
-        if extra.asdf:
+        extra.ready()
+        place = extra.path or self._uncal.name.product(extra.suffix, "fits" if extra.tree is None else "asdf")
+        if extra.tree is not None:
             path = self._scratch.folder / name
-            write_asdf(path, {key: whole(array) for key, array in extra.arrays.items()})
-            return name, place, extra.suffix, path.stat().st_size, main.shape, dtype_of(main), unit
+            write_asdf(path, extra.tree, self._output / place)
+            return name, place, extra.suffix, path.stat().st_size, (), "", None
+        first, main = next(iter(extra.arrays.items()))
         layout = [
             Extension(key, array.shape, dtype_of(array), extra.units.get(key))
             for key, array in extra.arrays.items()
@@ -271,7 +271,7 @@ class ProductWriter:
                     key, plane, array[index] if isinstance(array, np.ndarray) else array.read(*index)
                 )
         size = file.finish({**cards, **extra.header}, sci_cards or {}, tree_updates)
-        return name, place, extra.suffix, size, main.shape, dtype_of(main), unit
+        return name, place, extra.suffix, size, main.shape, dtype_of(main), extra.units.get(first)
 
     def abandon(self) -> None:
         """Close everything and remove the scratch folder; after ``finish`` it does nothing."""
@@ -294,22 +294,18 @@ def dtype_of(array: np.ndarray | Cube) -> str:
     return array.dtype.name if isinstance(array, np.ndarray) else "float32"
 
 
-def whole(array: np.ndarray | Cube) -> np.ndarray:
-    """An array with all its frames in memory."""
-    if isinstance(array, np.ndarray):
-        return array
-    frames = [array.read(*index) for index in np.ndindex(*array.shape[:-2])]
-    return np.stack(frames).reshape(array.shape)
-
-
-def write_asdf(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An ASDF file with arrays at the top of its tree.
+def write_asdf(path: Path, tree: Mapping[str, Any], before: Path) -> None:
+    """An ASDF file of a tree, with what the file ``before`` holds, if it is there, beside the tree's keys.
 
     The library is imported here, because few files need it and it takes its time.
     """
     import asdf
 
-    with asdf.AsdfFile(dict(arrays)) as file:
+    kept: dict[str, Any] = {}
+    if before.exists():
+        with asdf.open(before, memmap=False, lazy_load=False) as old:
+            kept = {k: v for k, v in old.tree.items() if k not in ("asdf_library", "history")}
+    with asdf.AsdfFile(kept | dict(tree)) as file:
         file.write_to(path)
 
 

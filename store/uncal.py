@@ -345,6 +345,8 @@ def _meta(kw: _Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Expos
         is_tso=kw.get("TSOVISIT") is True,
         has_zeroframe=zeroframe,
         gain_factor=None if kw.get("GAINFACT") is None else kw.positive("GAINFACT", _MAX_FACTOR),
+        exposure_start=kw.real("EXPSTART", default=0.0),
+        integration_time=kw.real("EFFINTTM", default=0.0),
         **counts,
     )
 

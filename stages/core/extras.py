@@ -79,7 +79,7 @@ class Extra:
         Data model (DATAMODL), such as "ImageModel".
     arrays : mapping
         Extension -> array of two axes or more (float32, or uint32 and uint8 flags), or a `Cube`. SCI, if
-        any, comes first.
+        any, comes first. None for an ASDF file.
     units : mapping
         Extension -> unit (BUNIT).
     header : mapping
@@ -87,17 +87,22 @@ class Extra:
     path : str
         File name or path that the user gave, in place of the name after the suffix; relative to the output
         folder.
-    asdf : bool
-        An ASDF file that holds the arrays (whole, any type of number) and nothing else, in place of FITS.
+    tree : mapping, optional
+        Makes it an ASDF file of this content, small arrays among it. Of a file that is there already all is
+        kept but the keys at the top that the tree has.
+    ready : callable
+        Called once all rows went through all steps, before it is written: the place to cut cubes to what
+        was found.
     """
 
     suffix: str
     model: str
-    arrays: Mapping[str, np.ndarray | Cube]
+    arrays: Mapping[str, np.ndarray | Cube] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     header: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
-    asdf: bool = False
+    tree: Mapping[str, Any] | None = None
+    ready: Callable[[], None] = lambda: None
 
 
 @dataclass

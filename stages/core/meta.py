@@ -46,6 +46,8 @@ class ExposureMeta:
     is_tso: bool = False  # TSOVISIT
     has_zeroframe: bool = False  # a ZEROFRAME extension is present
     gain_factor: float | None = None  # GAINFACT
+    exposure_start: float = 0.0  # EXPSTART, MJD in days
+    integration_time: float = 0.0  # EFFINTTM, s
 
     @property
     def is_irs2(self) -> bool:

@@ -39,13 +39,15 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     steps = {name: dict(values) for name, values in job.get("steps", {}).items()}
+    # what concerns the pipeline itself; darks are named after it unless CRDS says otherwise
+    own = steps.pop("detector1", {}) | ({"suffix": "dark"} if job.get("pipeline") == "dark" else {})
     if job.get("each_step"):
         for name in pipeline.step_defs:
             steps.setdefault(name, {})["save_results"] = True
     report: dict[str, Any] = {"error": ""}
     began = time.perf_counter()
     try:
-        result = pipeline.call(job["uncal"], steps=steps, output_dir=str(scratch), save_results=True)
+        result = pipeline.call(job["uncal"], steps=steps, output_dir=str(scratch), save_results=True, **own)
         report["states"] = dict(result.meta.cal_step.instance)
         result.close()
     except Exception:

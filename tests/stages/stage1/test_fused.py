@@ -68,6 +68,7 @@ PARAMS = {
     "firstframe": {"skip": False},
     "charge_migration": {"skip": False, "signal_threshold": 1500.0},
     "jump": {"after_jump_flag_dn1": 500.0, "after_jump_flag_time1": 20.0},
+    "persistence": {"skip": False, "persistence_time": 35, "dn_threshold": 9000.0},
 }
 
 
@@ -75,6 +76,7 @@ def calibrate(through, data, refs, pipeline, options, without="", **facts):
     steps = [(step, PARAMS.get(step.name, {})) for step in PIPELINES[pipeline].steps if step.name != without]
     if without == "ramp_fit":
         steps = [(step, params) for step, params in steps if step.name != "gain_scale"]
+    facts |= {"exposure_start": 60000.0, "integration_time": data.shape[1] * 10.0 + 11.0}
     if pipeline == "mid":
         refs = {**refs, "dark": {"SCI": np.stack([refs["dark"]["SCI"]] * 2), "DQ": refs["dark"]["DQ"]}}
         facts |= {"instrument": "MIRI", "detector": "MIRIMAGE", "exp_type": "MIR_IMAGE"}
