@@ -40,7 +40,12 @@ LEAST, MEDIAN = 4.0, 15.0
 
 
 def changed(made: Path, idle: Path, suffix: str) -> float:
-    """Share of a product's pixels whose value or flags differ between two folders of products."""
+    """Share of a product's pixels whose value or flags differ between two folders of products.
+
+    All of them, if the product is only in the first.
+    """
+    if not list(idle.rglob(f"*_{suffix}.fits")):
+        return 1.0
     with fits.open(_one(made, suffix)) as a, fits.open(_one(idle, suffix)) as b:
         if a["SCI"].shape != b["SCI"].shape:
             return 1.0

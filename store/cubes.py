@@ -56,7 +56,7 @@ class DiskCube:
     def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
         """See `stages.core.extras.Cube`."""
         rows, columns, nx = values.shape[0], values.shape[-1], self.shape[-1]
-        for index in np.ndindex(*self.shape[:-2]):
+        for index in np.ndindex(*values.shape[1:-1]):
             part = np.ascontiguousarray(values[(slice(None), *index)], np.float32)
             start = self._at(index) + y0 * nx + x0
             if columns == nx:

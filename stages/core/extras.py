@@ -29,7 +29,10 @@ class Cube(Protocol):
         """``write(i, g, frame)``: put a frame in its place; one index for each leading axis, from 0."""
 
     def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
-        """Put rows of all frames in place: ``values`` (rows, ..., columns) from row y0, column x0 on."""
+        """Put rows of frames in place: ``values`` (rows, ..., columns) from row y0, column x0 on.
+
+        Leading axes may be shorter than those of the cube: frames beyond are left alone.
+        """
 
     def read(self, *index: int) -> np.ndarray:
         """``read(i, g)``: a frame, a new array."""
@@ -56,7 +59,8 @@ class MemoryCube:
     def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
         """See `Cube`."""
         rows, columns = values.shape[0], values.shape[-1]
-        self.array[..., y0 : y0 + rows, x0 : x0 + columns] = np.moveaxis(values, 0, -2)
+        frames = tuple(slice(n) for n in values.shape[1:-1])
+        self.array[(*frames, slice(y0, y0 + rows), slice(x0, x0 + columns))] = np.moveaxis(values, 0, -2)
 
     def read(self, *index: int) -> np.ndarray:
         """See `Cube`."""

@@ -27,7 +27,7 @@ from upramp.stages.core.extras import Extra, extras_of
 from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
-from upramp.stages.stage1 import jump, ramp_likelihood
+from upramp.stages.stage1 import jump, ramp_likelihood, ramp_optional
 from upramp.stages.stage1.ramp_segments import (
     EXPONENTS,
     LIMITS,
@@ -124,8 +124,8 @@ def clean_medians(ramps, span, width, differences, medians):
 
 @kernel
 def fit_rows(
-    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, ends, table,
-    sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
+    data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, ends, dropped,
+    table, sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
 
@@ -148,7 +148,9 @@ def fit_rows(
     suppress : bool
         Give up ramps with one good group.
     ends : (nints, 2)
-        Groups that are left of each integration for most pixels: first, and one past the last.
+        Groups that are fitted of each integration for most pixels: first, and one past the last.
+    dropped : (nints, 2)
+        The same without regard to the parameters; flags of groups behind do not count.
     table : ndarray
         `slope_coefficients`.
     sci, err, dq, var_p, var_r : (rows, nints, columns)
@@ -196,12 +198,18 @@ def fit_rows(
                     if begin <= g < end:
                         for b in range(width):
                             spoiled[b] |= line[b] != 0
+                    elif g < dropped[i, 1]:
+                        for b in range(width):
+                            spoiled[b] |= line[b] != DO_NOT_USE
                     else:
                         for b in range(width):
                             spoiled[b] |= line[b] & DO_NOT_USE == 0
                 if n > 1:
                     left = data[r, i, begin:end]
                     clean_slopes(left, span, g_line, noise2, table, sums, slopes)
+                    middle = left[n // 2, span]  # of an odd number it has no weight
+                    for b in range(width):
+                        spoiled[b] |= np.isnan(slopes[b]) or np.isnan(middle[b])
                     if n - 1 <= FEW:
                         clean_medians(left, span, width, sorted_, medians)
                     else:
@@ -264,7 +272,7 @@ def fit_rows(
                     lost, together = cubes_with_chargeloss(flags, c)
                     read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
-                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: ends[i, 1]], c, usable))
+                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: dropped[i, 1]], c, usable))
                     everything[b] |= t_dq[b]
                     common[b] &= t_dq[b]
                     time = times[i, b] if segments[i, b] > 0 else group_time
@@ -316,14 +324,6 @@ def keep_groups(gdq, first, last):
                         line[c] |= np.uint8(DO_NOT_USE)
 
 
-def unsupported(params: Params) -> list[str]:
-    """What the parameters ask for and this version does not do."""
-    asked = []
-    if params.save_opt and params.algorithm.upper() == "OLS_C":
-        asked.append("save_opt = true is not in this version: no fitopt product is written")
-    return asked
-
-
 def bind(context: Context) -> Bound:
     """Make the station that fits, and declare the arrays of both products."""
     meta, p = context.meta, context.params
@@ -340,12 +340,15 @@ def bind(context: Context) -> Bound:
     if first > last or last < 0:  # an impossible range is none, as the observatory's package has it
         first, last = 0, meta.ngroups - 1
 
-    left = ends(context)
+    dropped = ends(context)
+    left = dropped.copy()
     np.maximum(left[:, 0], first, out=left[:, 0])
     np.minimum(left[:, 1], last + 1, out=left[:, 1])
 
     if p.algorithm.upper() == "LIKELY" and meta.ngroups >= ramp_likelihood.LEAST_GROUPS:
         return Bound([_likelihood(context, gain["gain"], noise, dark, (first, last))], outputs=_outputs())
+
+    optional = ramp_optional.product(context, gain["gain"], noise, dark, first_time) if p.save_opt else None
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
@@ -355,9 +358,11 @@ def bind(context: Context) -> Bound:
             keep_groups(w.gdq[s], first, last)
         fit_rows(
             w.data[s], w.gdq[s], w.pdq[s], gain["gain"], noise, dark, lo, w.x0,
-            meta.group_time, first_time, meta.nframes, p.suppress_one_group, left, table,
+            meta.group_time, first_time, meta.nframes, p.suppress_one_group, left, dropped, table,
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
         )  # fmt: skip
+        if optional is not None:
+            optional(w, lo, hi)
 
     return Bound([Station(run)], outputs=_outputs())
 
@@ -380,7 +385,11 @@ def _likelihood(
     cov = ramp_likelihood.covariance(meta)
     chi2 = np.zeros((meta.ny, meta.nx), np.float32)
     if p.save_opt:
-        extras_of(context).append(Extra("likely_chisq", "ImageModel", {"SCI": chi2}, path=p.opt_name))
+        name = ramp_optional.named(p.opt_name, "likely_chisq")
+        missing = ramp_optional.NOT_YET | {"R_GAIN": None, "R_READNO": None}
+        extras_of(context).append(
+            Extra("likely_chisq", "ImageModel", {"SCI": chi2}, {"SCI": "DN"}, header=missing, path=name)
+        )
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
@@ -407,5 +416,4 @@ STEP = Step(
     references=("readnoise", "gain"),
     prepare={"readnoise": jump.prepare_readnoise, "gain": jump.prepare_gain},
     pars="pars-rampfitstep",
-    unsupported=unsupported,
 )

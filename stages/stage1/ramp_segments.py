@@ -14,6 +14,7 @@ BROKEN = UNUSABLE | JUMP_DET
 # (signal-to-noise ratio below which, exponent of the weights)
 EXPONENTS = ((5.0, 0.0), (10.0, 0.4), (20.0, 1.0), (50.0, 3.0), (100.0, 6.0), (np.inf, 10.0))
 LIMITS = np.array([limit**2 for limit, _ in EXPONENTS])
+POWERS = np.array([exponent for _, exponent in EXPONENTS])
 
 
 def slope_coefficients(ngroups: int) -> np.ndarray:
@@ -37,23 +38,29 @@ def slope_coefficients(ngroups: int) -> np.ndarray:
 
 
 @kernel
+def value_of(count):
+    """A group's value in float64; 0 for NaN, as the observatory's package fits it."""
+    return np.float64(0) if np.isnan(count) else np.float64(count)
+
+
+@kernel
 def segment_slope(data, c, start, n, electrons, noise2, table):
     """Slope per group of one segment: groups start to start + n of column ``c``.
 
     ``data`` (ngroups, columns) DN; ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
     """
     if n == 2:
-        return np.float64(data[start + 1, c]) - np.float64(data[start, c])
-    signal = (np.float64(data[start + n - 1, c]) - np.float64(data[start, c])) * electrons
+        return value_of(data[start + 1, c]) - value_of(data[start, c])
+    signal = (value_of(data[start + n - 1, c]) - value_of(data[start, c])) * electrons
     snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
     p = 0
     while snr2 >= LIMITS[p]:
         p += 1
     weights = table[p, n]
-    base = np.float64(data[start, c])
+    base = value_of(data[start, c])
     slope = 0.0
     for k in range(1, n):
-        slope += weights[k] * (np.float64(data[start + k, c]) - base)
+        slope += weights[k] * (value_of(data[start + k, c]) - base)
     return slope
 
 
@@ -103,8 +110,10 @@ def typical_rate(data, gdq, c, differences):
     n = 0
     for k in range(1, gdq.shape[0]):
         if not gdq[k, c] & BROKEN and not gdq[k - 1, c] & UNUSABLE:
-            differences[n] = data[k, c] - data[k - 1, c]
-            n += 1
+            difference = data[k, c] - data[k - 1, c]
+            if not np.isnan(difference):
+                differences[n] = difference
+                n += 1
     if n:
         return np.float64(median(differences, n))
     return 0.0 if gdq[0, c] & BROKEN else np.float64(data[0, c])
@@ -142,7 +151,7 @@ def fit_ramp(data, gdq, c, electrons, noise2, table):
     first = first_clean(gdq, c)
     if first < 0:
         return 0.0, 0, 0, 0  # nothing but jumps: no rate, yet not unusable
-    return np.float64(data[first, c]), 6, 1, 1  # one group weighs as much as two
+    return value_of(data[first, c]), 6, 1, 1  # one group weighs as much as two
 
 
 @kernel

@@ -15,6 +15,8 @@ MIN_SHARE = 0.9995
 SCI_OF_ERR = 0.01
 SCI_RELATIVE = 1e-5
 RELATIVE = 1e-3
+NOTHING = 1e-9
+"""Where there is no ERR, values of SCI below this are all 0: what roundings leave of chi^2."""
 
 
 def agree(name: str, ours: np.ndarray, peers: np.ndarray, err: np.ndarray | None = None) -> np.ndarray:
@@ -26,6 +28,8 @@ def agree(name: str, ours: np.ndarray, peers: np.ndarray, err: np.ndarray | None
         room = (SCI_RELATIVE if name == "SCI" else RELATIVE) * np.abs(b)
         if name == "SCI" and err is not None:
             room = np.fmax(room, SCI_OF_ERR * err.astype(np.float64))
+        elif name == "SCI":
+            room = np.fmax(room, NOTHING)
         return (a == b) | (np.abs(a - b) <= room) & np.isfinite(b) | np.isnan(a) & np.isnan(b)
 
 

@@ -186,8 +186,25 @@ def test_charge_migration_lengthens_the_read_noise_weight_only(through):
 def test_parameters_are_checked():
     with pytest.raises(ValueError, match="algorithm"):
         Params(algorithm="OLS")
-    assert len(STEP.unsupported(Params(save_opt=True))) == 1
-    assert list(STEP.unsupported(Params())) == []
+    assert list(STEP.unsupported(Params(algorithm="likely", save_opt=True))) == []
+
+
+def test_flags_of_groups_left_out_by_choice_are_told(through):
+    """Unlike those of trailing groups that the instrument drops."""
+    flags = [[0, 0, 0, 0, SATURATED], [0, 0, 0, 0, 0], [JUMP, 0, 0, 0, 0]]
+    each, whole = fit(through, [[0, 10, 20, 30, 40]] * 3, flags, params={"firstgroup": 1, "lastgroup": 3})
+    assert each["dq"] == [SATURATED, 0, JUMP]
+    assert each["sci"] == [near(1)] * 3
+    assert whole["dq"] == SATURATED | JUMP
+
+
+def test_nan_counts_as_nothing_in_the_fit_and_not_for_the_noise(through):
+    """0 in place of NaN, but the typical rate is that of the other differences."""
+    each, _ = fit(through, [[10, 20, np.nan, 40, 50]], [[0] * 5])
+    zero, _ = fit(through, [[10, 20, 0, 40, 50]], [[0] * 5])
+    straight, _ = fit(through, [[10, 20, 30, 40, 50]], [[0] * 5])
+    assert each["sci"] == zero["sci"]
+    assert each["var_poisson"] == straight["var_poisson"]
 
 
 @pytest.mark.parametrize("ngroups", [1, 2, 3, 8])
