@@ -228,7 +228,7 @@ def fit_rows(
                         sci[r, i, c] = np.nan
                         lone = only_clean(flags, c)
                         given_up = suppress and lone >= 0 and ngroups > 1
-                        time = first_time if lone == 0 and not given_up else group_time
+                        time = first_time if (lone == 0 and not given_up) or ngroups == 1 else group_time
                         times[i, b] = time
                         if pixels[b] & DO_NOT_USE or given_up:
                             continue
@@ -337,7 +337,7 @@ def bind(context: Context) -> Bound:
     first_time = (meta.nframes + 1) / 2 * meta.frame_time  # mean time of the first group's frames
     first = 0 if p.firstgroup is None else p.firstgroup
     last = meta.ngroups - 1 if p.lastgroup is None else p.lastgroup
-    if first > last or last < 0:  # an impossible range is none, as the observatory's package has it
+    if first >= last:  # one group, or an impossible range, is no range, as the observatory's package has it
         first, last = 0, meta.ngroups - 1
 
     dropped = ends(context)

@@ -111,7 +111,8 @@ def fit_row(
             lone = only_clean(gdq[i], c)
             if lone >= 0 and suppress and ngroups > 1:
                 continue
-            rate += typical_rate(data[i], gdq[i], c, one) / (first_time if lone == 0 else group_time)
+            early = lone == 0 or ngroups == 1
+            rate += typical_rate(data[i], gdq[i], c, one) / (first_time if early else group_time)
         rate = rate / nints
         poisson = ((rate if rate > 0 else 0.0) + dark) / gain[c]
         read = 6.0 * np.float64(noise[c]) ** 2 / nframes

@@ -410,3 +410,17 @@ def test_same_as_the_peer(through, peer_cases, k):
         else:
             tolerance = {"rtol": 1e-4, "atol": 1e-5 if name.endswith(".sci") else 1e-13}
             assert np.allclose(out[name], expected, **tolerance, equal_nan=True), name
+
+
+@pytest.mark.parametrize("chosen", [(2, 2), (3, 1), (0, 0), (1, -1), (9, None), (-2, 99)])
+def test_a_range_of_one_group_or_none_is_no_range(through, chosen):
+    params = {"firstgroup": chosen[0], "lastgroup": chosen[1]}
+    ramp, flags = [[0, 10, 25, 30]], [[0, 0, 0, JUMP]]
+    assert fit(through, ramp, flags, params=params) == fit(through, ramp, flags)
+
+
+def test_single_groups_of_several_frames_have_their_own_time(through):
+    """Also in an integration that is not used: its count goes into the typical rate."""
+    each, _ = fit(through, [[50], [30]], [[0], [DNU]], nframes=4, frame_time=2.0)
+    assert each["sci"][0] == near(10)
+    assert each["var_poisson"][0] == near((50 / 5 + 30 / 5) / 2 / (5 * 2))
