@@ -228,11 +228,11 @@ def fit_rows(
                         sci[r, i, c] = np.nan
                         lone = only_clean(flags, c)
                         given_up = suppress and lone >= 0 and ngroups > 1
-                        time = first_time if (lone == 0 and not given_up) or ngroups == 1 else group_time
+                        time = first_time if lone == 0 and not given_up else group_time
                         times[i, b] = time
                         if pixels[b] & DO_NOT_USE or given_up:
                             continue
-                        rates[b] += typical_rate(ramp, flags, c, one) / time
+                        rates[b] += typical_rate(ramp, flags, c, one) / (first_time if ngroups == 1 else time)
                         slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
                             ramp, flags, c, np.float64(g_line[b]), noise2[b], table
                         )

@@ -293,7 +293,7 @@ def naive_pixel(ramps, gdq, pdq, gain, noise, suppress, nframes, group_time, fra
             typical = np.nan if q[0] & SATURATED else v[0]
         else:
             typical = np.median(good) if good else (0 if q[0] & 7 else v[0])
-        total_rate += typical / time
+        total_rate += typical / (first_time if ngroups == 1 else time)
         runs = segments(q)
         long = [(k, n) for k, n in runs if n > 1]
         if long:
