@@ -24,13 +24,14 @@ from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.extras import Extras
-from upramp.stages.core.frames import Interrupted
+from upramp.stages.core.frames import Interrupted, Ramps
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
 from upramp.stages.core.step import Bound, Context, Station, Window
 from upramp.stages.core.tally import Tally
 from upramp.stages.guider.pipeline import run_guider
+from upramp.stages.stage1 import frame_zero, ramp_fit
 from upramp.store import schema
 from upramp.store.asdf_tree import reference_keyword
 from upramp.store.cubes import DiskCube
@@ -260,6 +261,8 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
             steps.insert(
                 at, BoundStep("write", Bound([Station(functools.partial(_put_ramps, writer, planes))]))
             )
+        zero = _frame_zero(work, states, folder, stop) if rates else None
+        shared[ramp_fit.FRAME_ZERO] = zero
         report, tally = stream(
             uncal,
             steps,
@@ -271,6 +274,8 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
             stop=stop,
             count=rates,
         )
+        if zero is not None:
+            zero.close()
         header = dict(shared.get("header", {}))
         counted = shared.get("counted", {})
         header |= {keyword: report.counters[name] for keyword, name in counted.items()}
@@ -307,6 +312,33 @@ def _put_ramps(writer: ProductWriter, planes: Mapping[str, float], w: Window, lo
     }
     arrays |= {name: np.full((r1 - r0, c1 - c0), value, np.float32) for name, value in planes.items()}
     writer.put_ramps(lo + r0, w.x0 + c0, arrays)
+
+
+def _frame_zero(
+    work: CalibrationPlan, states: Mapping[str, tuple[bool, str]], folder: Path, stop: Callable[[], bool]
+) -> Ramps | None:
+    """Frame zero through its steps, where ramp_fit wants it."""
+    uncal, config = work.uncal, work.job.config
+    fit = next(s.params for s in work.steps if s.name == "ramp_fit")
+    if not ramp_fit.wants_frame_zero(uncal.meta, fit):
+        return None
+    meta = frame_zero.exposure(uncal.meta)
+    shared: dict[str, Any] = {}
+    steps: list[BoundStep] = []
+    for s in work.steps:
+        if s.name in frame_zero.STEPS and states[s.name][0]:
+            context = Context(meta, s.params, _prepared(work, s, meta), shared)
+            steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
+    with uncal.zero_source() as source:
+        return frame_zero.correct(
+            source,
+            meta,
+            steps,
+            scratch=lambda meta: DiskRamps(meta, folder),
+            threads=config.run.threads or cores(),
+            budget_bytes=int(config.run.memory_limit_mb * 1e6),
+            stop=stop,
+        )
 
 
 def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:

@@ -150,6 +150,23 @@ class Uncal:
             self.path, sci.data, (meta.nints, meta.ngroups, meta.ny, meta.nx), floats=sci.bitpix == -32
         )
 
+    def zero_source(self) -> RampSource:
+        """Open frame zero of all integrations, as ramps of one group; as `source`.
+
+        Raises
+        ------
+        Unprocessable
+            If it has not the size of the other frames.
+        """
+        meta, zero = self.meta, self.unit("ZEROFRAME")
+        if zero is None or zero.shape != (meta.nints, meta.ny, meta.nx) or zero.bitpix not in (16, -32):
+            shape = None if zero is None else zero.shape
+            raise Unprocessable(
+                f"{self.path.name}: ZEROFRAME has shape {shape}, but SCI has {meta.nints} integrations of "
+                f"{meta.nx} x {meta.ny} pixels; get the file again, or leave suppress_one_group = true"
+            )
+        return RampSource(self.path, zero.data, (meta.nints, 1, meta.ny, meta.nx), floats=zero.bitpix == -32)
+
     def read_all(self) -> np.ndarray:
         """All counts, float32 (nints, ngroups, ny, nx), DN: for guider data and other small files."""
         meta = self.meta

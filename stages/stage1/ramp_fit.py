@@ -26,8 +26,9 @@ from upramp.stages.core.dq import DO_NOT_USE
 from upramp.stages.core.extras import Extra, extras_of
 from upramp.stages.core.groups import ends
 from upramp.stages.core.kernel import kernel
+from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
-from upramp.stages.stage1 import jump, ramp_likelihood, ramp_optional
+from upramp.stages.stage1 import frame_zero, jump, ramp_likelihood, ramp_optional
 from upramp.stages.stage1.ramp_segments import (
     EXPONENTS,
     LIMITS,
@@ -44,6 +45,8 @@ BLOCK = 64  # columns fitted side by side
 FEW = 24  # differences that are sorted side by side; with more, each ramp's median is selected
 
 ARRAYS = ("sci", "err", "dq", "var_poisson", "var_rnoise")
+FRAME_ZERO = "frame_zero"
+"""Key of `Context.shared` under which frame zero lies, corrected: ramps of one group."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def clean_medians(ramps, span, width, differences, medians):
 @kernel
 def fit_rows(
     data, gdq, pdq, gain, noise, dark, y0, x0, group_time, first_time, nframes, suppress, ends, dropped,
-    table, sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
+    table, zeros, zero_time, sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
 
@@ -153,6 +156,10 @@ def fit_rows(
         The same without regard to the parameters; flags of groups behind do not count.
     table : ndarray
         `slope_coefficients`.
+    zeros : (rows, nints, columns) bool
+        Where frame zero stands in for the first group; of zero size if nowhere.
+    zero_time : float
+        Time of frame zero, s.
     sci, err, dq, var_p, var_r : (rows, nints, columns)
         Filled: DN/s, (DN/s)^2.
     sci1, err1, dq1, var_p1, var_r1 : (rows, columns)
@@ -229,6 +236,8 @@ def fit_rows(
                         lone = only_clean(flags, c)
                         given_up = suppress and lone >= 0 and ngroups > 1
                         time = first_time if lone == 0 and not given_up else group_time
+                        stands_in = zeros.size > 0 and zeros[r, i, c]
+                        time = zero_time if stands_in else time
                         times[i, b] = time
                         if pixels[b] & DO_NOT_USE or given_up:
                             continue
@@ -324,8 +333,16 @@ def keep_groups(gdq, first, last):
                         line[c] |= np.uint8(DO_NOT_USE)
 
 
+def wants_frame_zero(meta: ExposureMeta, params: Params) -> bool:
+    """Whether frame zero can change a rate."""
+    return meta.has_zeroframe and not params.suppress_one_group
+
+
 def bind(context: Context) -> Bound:
-    """Make the station that fits, and declare the arrays of both products."""
+    """Make the station that fits, and declare the arrays of both products.
+
+    Frame zero, corrected (see `frame_zero`), is taken from ``context.shared`` when rows come.
+    """
     meta, p = context.meta, context.params
     gain, noise = context.references["gain"], context.references["readnoise"]["noise"]
     table = slope_coefficients(meta.ngroups)
@@ -356,13 +373,21 @@ def bind(context: Context) -> Bound:
         jump.flag_bad_gain(w.pdq[s], gain["gain"], lo, w.x0)
         if first > 0 or last < meta.ngroups - 1:
             keep_groups(w.gdq[s], first, last)
+        zero = context.shared.get(FRAME_ZERO) if wants_frame_zero(meta, p) else None
+        zeros = np.zeros((0, 0, 0), np.bool_)
+        if zero is not None:
+            frames = np.empty((hi - lo, w.data.shape[1], 1, w.data.shape[3]), np.float32)
+            zero.read_rows(frames, None, lo, w.i0, w.x0)
+            zeros = np.empty((hi - lo, w.data.shape[1], w.data.shape[3]), np.bool_)
+            frame_zero.stand_in(frames, w.data[s], w.gdq[s], zeros)
         fit_rows(
             w.data[s], w.gdq[s], w.pdq[s], gain["gain"], noise, dark, lo, w.x0,
             meta.group_time, first_time, meta.nframes, p.suppress_one_group, left, dropped, table,
+            zeros, meta.frame_time,
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
         )  # fmt: skip
         if optional is not None:
-            optional(w, lo, hi)
+            optional(w, lo, hi, zeros)
 
     return Bound([Station(run)], outputs=_outputs())
 

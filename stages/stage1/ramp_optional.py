@@ -74,8 +74,8 @@ def line(data, c, start, n, electrons, noise2):
 
 @kernel
 def fit_row(
-    data, gdq, pixels, slopes, gain, noise, dark, group_time, first_time, nframes, suppress,
-    segments, pedestal, hits,
+    data, gdq, pixels, slopes, gain, noise, dark, group_time, first_time, zeros, zero_time, nframes,
+    suppress, segments, pedestal, hits,
 ):  # fmt: skip
     """Fit the segments of one row of ramps.
 
@@ -87,8 +87,10 @@ def fit_row(
         Of the integrations, DN/s.
     gain, noise : (columns,) float32
         e/DN; read noise of a double sample, DN.
-    dark, group_time, first_time, nframes, suppress
+    dark, group_time, first_time, zero_time, nframes, suppress
         As for `ramp_fit.fit_rows`.
+    zeros : (nints, columns) bool
+        Where frame zero stands in for the first group; of zero size if nowhere.
     segments : (7, nints, room, columns) float32
         Zeros; filled in the order of `BY_SEGMENT`.
     pedestal : (nints, columns) float32
@@ -111,8 +113,10 @@ def fit_row(
             lone = only_clean(gdq[i], c)
             if lone >= 0 and suppress and ngroups > 1:
                 continue
-            early = lone == 0 or ngroups == 1
-            rate += typical_rate(data[i], gdq[i], c, one) / (first_time if early else group_time)
+            time = first_time if lone == 0 or ngroups == 1 else group_time
+            if ngroups > 1 and zeros.size > 0 and zeros[i, c]:
+                time = zero_time
+            rate += typical_rate(data[i], gdq[i], c, one) / time
         rate = rate / nints
         poisson = ((rate if rate > 0 else 0.0) + dark) / gain[c]
         read = 6.0 * np.float64(noise[c]) ** 2 / nframes
@@ -153,6 +157,7 @@ def fit_row(
             most = max(most, found if found else singles)
             if found == 0 and first >= 0:
                 time = first_time if lone == 0 else group_time
+                time = zero_time if zeros.size > 0 and zeros[i, c] else time
                 segments[0, i, 0, c] = value_of(ramp[first, c]) / time
                 segments[2, i, 0, c] = poisson / time
                 segments[3, i, 0, c] = read / (6 * time**2)
@@ -162,8 +167,12 @@ def fit_row(
 
 def product(
     context: Context, gain: np.ndarray, noise: np.ndarray, dark: float, first_time: float
-) -> Callable[[Window, int, int], None]:
-    """Announce the product; returns what fills it from rows that are fitted and flagged."""
+) -> Callable[[Window, int, int, np.ndarray], None]:
+    """Announce the product; returns what fills it from rows that are fitted and flagged.
+
+    That takes the window, the rows, and where frame zero stands in for the first group, (rows, nints,
+    columns) or of zero size.
+    """
     meta, p = context.meta, context.params
     extras = extras_of(context)
     room, gaps = meta.ngroups, meta.ngroups - 1
@@ -191,7 +200,7 @@ def product(
         )
     )
 
-    def fill(w: Window, lo: int, hi: int) -> None:
+    def fill(w: Window, lo: int, hi: int, zeros: np.ndarray) -> None:
         r0, r1, c0, c1 = w.core(lo, hi)
         columns = slice(c0, c1)
         where = slice(w.x0 + c0, w.x0 + c1)
@@ -201,10 +210,12 @@ def product(
             segments = np.zeros((len(BY_SEGMENT), meta.nints, room, c1 - c0), np.float32)
             pedestal = np.zeros((meta.nints, c1 - c0), np.float32)
             hits = np.zeros((meta.nints, gaps, c1 - c0), np.float32)
+            own = zeros[r, :, columns] if zeros.size else zeros[0:0].reshape(0, 0)
             most, struck = fit_row(
                 w.data[at, ..., columns], w.gdq[at, ..., columns], w.pdq[at, columns],
                 w.outputs["rateints.sci"][at, ..., columns], gain[y, where], noise[y, where], dark,
-                meta.group_time, first_time, meta.nframes, p.suppress_one_group, segments, pedestal, hits,
+                meta.group_time, first_time, own, meta.frame_time, meta.nframes, p.suppress_one_group,
+                segments, pedestal, hits,
             )  # fmt: skip
             for k, name in enumerate(BY_SEGMENT if most else ()):
                 cubes[name].write_rows(y, w.x0 + c0, segments[None, k, :, :most])

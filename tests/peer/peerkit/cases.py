@@ -149,7 +149,6 @@ OTHERS = [
         "one_group_ramps_zeroframe",
         "zeroframe",
         {"ramp_fit": {"suppress_one_group": False}},
-        differs="(a) frame zero is not used",
     ),
     Case("first_and_last_group", "ten_groups", {"ramp_fit": {"firstgroup": 2, "lastgroup": 7}}),
     Case("average_dark_current", "rapid", {"dark_current": {"average_dark_current": 0.5}}),

@@ -27,6 +27,17 @@ def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
     return Row(name, what, step, partial(write, scene, serial=serial), **more)
 
 
+KEPT: dict[str, Any] = {"ramp_fit": {"suppress_one_group": False}}
+ZERO = replace(SCENES["zeroframe"], flux=(4.0, 6.2), stars=150)
+ZERO_FOUR = Scene(
+    Observation(
+        detector="NRCALONG", subarray="SUBGRISM64", ny=64, nx=2048, ngroups=4, nints=2, noutputs=4,
+        tframe=8.0, readpatt="SHALLOW4", exp_type="NRC_TSGRISM", tso=True,
+    ),
+    stars=150, flux=(4.0, 6.2), zeroframe=True,
+)  # fmt: skip
+
+
 ROWS: tuple[Row, ...] = (
     _row(
         "likely",
@@ -106,5 +117,24 @@ ROWS: tuple[Row, ...] = (
         708,
         step="charge_migration",
         steps={"charge_migration": {"skip": False, "signal_threshold": 2000.0}},
+    ),
+    _row(
+        "zero_frame",
+        "frame zero in place of ramps that are saturated throughout, NIRCam SUB160, SHALLOW4",
+        ZERO,
+        709,
+        steps=KEPT,
+        idle=USUAL,
+        long=False,
+    ),
+    _row("zero_frame_outputs", "the same, four outputs", ZERO_FOUR, 710, steps=KEPT, idle=USUAL),
+    _row(
+        "zero_frame_fitopt",
+        "the same, with save_opt",
+        ZERO_FOUR,
+        710,
+        steps={"ramp_fit": {**KEPT["ramp_fit"], "save_opt": True}},
+        idle=USUAL,
+        products=("rate", "rateints", "fitopt"),
     ),
 )
