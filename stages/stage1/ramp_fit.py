@@ -335,7 +335,14 @@ def keep_groups(gdq, first, last):
 
 def wants_frame_zero(meta: ExposureMeta, params: Params) -> bool:
     """Whether frame zero can change a rate."""
+    if likely(meta, params):
+        return meta.has_zeroframe and meta.nframes > 1
     return meta.has_zeroframe and not params.suppress_one_group
+
+
+def likely(meta: ExposureMeta, params: Params) -> bool:
+    """Whether the fit is one by likelihood."""
+    return params.algorithm.upper() == "LIKELY" and meta.ngroups >= ramp_likelihood.LEAST_GROUPS
 
 
 def bind(context: Context) -> Bound:
@@ -362,7 +369,7 @@ def bind(context: Context) -> Bound:
     np.maximum(left[:, 0], first, out=left[:, 0])
     np.minimum(left[:, 1], last + 1, out=left[:, 1])
 
-    if p.algorithm.upper() == "LIKELY" and meta.ngroups >= ramp_likelihood.LEAST_GROUPS:
+    if likely(meta, p):
         return Bound([_likelihood(context, gain["gain"], noise, dark, (first, last))], outputs=_outputs())
 
     optional = ramp_optional.product(context, gain["gain"], noise, dark, first_time) if p.save_opt else None
@@ -373,11 +380,9 @@ def bind(context: Context) -> Bound:
         jump.flag_bad_gain(w.pdq[s], gain["gain"], lo, w.x0)
         if first > 0 or last < meta.ngroups - 1:
             keep_groups(w.gdq[s], first, last)
-        zero = context.shared.get(FRAME_ZERO) if wants_frame_zero(meta, p) else None
+        frames = _frame_zero(context, w, lo, hi)
         zeros = np.zeros((0, 0, 0), np.bool_)
-        if zero is not None:
-            frames = np.empty((hi - lo, w.data.shape[1], 1, w.data.shape[3]), np.float32)
-            zero.read_rows(frames, None, lo, w.i0, w.x0)
+        if frames.size:
             zeros = np.empty((hi - lo, w.data.shape[1], w.data.shape[3]), np.bool_)
             frame_zero.stand_in(frames, w.data[s], w.gdq[s], zeros)
         fit_rows(
@@ -390,6 +395,16 @@ def bind(context: Context) -> Bound:
             optional(w, lo, hi, zeros)
 
     return Bound([Station(run)], outputs=_outputs())
+
+
+def _frame_zero(context: Context, w: Window, lo: int, hi: int) -> np.ndarray:
+    """Rows of frame zero (rows, nints, 1, columns); of zero size where there is none, or it has no use."""
+    zero = context.shared.get(FRAME_ZERO) if wants_frame_zero(context.meta, context.params) else None
+    rows = hi - lo if zero is not None else 0
+    frames = np.empty((rows, w.data.shape[1], 1, w.data.shape[3]), np.float32)
+    if zero is not None:
+        zero.read_rows(frames, None, lo, w.i0, w.x0)
+    return frames
 
 
 def _outputs() -> dict[str, tuple[str, Any]]:
@@ -408,6 +423,7 @@ def _likelihood(
     """The station that fits by likelihood; ``kept``: first and last group."""
     meta, p = context.meta, context.params
     cov = ramp_likelihood.covariance(meta)
+    cov_zero = ramp_likelihood.covariance(meta, zero=wants_frame_zero(meta, p))
     chi2 = np.zeros((meta.ny, meta.nx), np.float32)
     if p.save_opt:
         name = ramp_optional.named(p.opt_name, "likely_chisq")
@@ -421,8 +437,10 @@ def _likelihood(
         o = w.outputs
         if kept[0] > 0 or kept[1] < meta.ngroups - 1:
             keep_groups(w.gdq[s], *kept)
+        zero = _frame_zero(context, w, lo, hi)
         found = ramp_likelihood.fit_rows(
-            w.data[s], w.gdq[s], w.pdq[s], gain, noise, dark, lo, w.x0, cov, meta.nframes > 1,
+            w.data[s], w.gdq[s], w.pdq[s], zero, gain, noise, dark, lo, w.x0, meta.nframes,
+            cov_zero if zero.size else cov, meta.nframes > 1,
             *(o[f"rateints.{name}"][s] for name in ARRAYS), *(o[f"rate.{name}"][s] for name in ARRAYS),
             chi2,
         )  # fmt: skip

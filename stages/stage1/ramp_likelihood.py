@@ -15,6 +15,9 @@ that, jumps are sought: as long as chi^2 falls by more than 20.25 when one diffe
 where groups are averages of several reads, by more than 23.8 without two neighbouring ones, those are
 left out.
 
+Where frame zero was sent beside groups of several frames, it is a read of its own at the start, and the first
+group the average of its other reads.
+
 Of the exposure, with s_i, P_i, R_i of its integrations and r their median, two times
 
     r = sum(s_i / v_i) / sum(1 / v_i)    v_i = R_i + max(P_i r / s_i, 0)
@@ -40,24 +43,39 @@ ONE, TWO = 20.25, 23.8  # fall of chi^2 from which one difference is a jump, or 
 LEFT = 3  # with so many differences left, the search is over
 
 
-def covariance(meta: ExposureMeta) -> np.ndarray:
-    """Elements of P and R for the times of an exposure's reads; equal for all groups.
+def covariance(meta: ExposureMeta, zero: bool = False) -> np.ndarray:
+    """Elements of P and R for the times of an exposure's reads.
+
+    Parameters
+    ----------
+    meta : ExposureMeta
+    zero : bool
+        Frame zero stands before the first group, which then is the average of its other reads.
 
     Returns
     -------
-    ndarray, float64, shape (5,)
-        Diagonal and off-diagonal element of P (1/s), the same of R (1/s^2), and the time between groups, s.
+    ndarray, float64, shape (6, differences)
+        Diagonal element of P (1/s), off-diagonal one (with the next difference; 0 for the last), the same of
+        R (1/s^2), the time between the groups, s, and 1 where a jump may take this and the next difference.
     """
-    n, step = meta.nframes, meta.frame_time
-    between = (n + meta.groupgap) * step
-    k = np.arange(n)
-    mean = np.mean(k + 1) * step
-    weighted = np.sum((2 * (n - k) - 1) * (k + 1)) * step / n**2  # mean time, weighted by the variance
-    later = weighted + between
-    diagonal, off = weighted + later - 2 * mean, mean - weighted
-    return np.array(
-        [diagonal / between**2, off / between**2, 2 / (n * between**2), -1 / (n * between**2), between]
-    )
+    step = meta.nframes + meta.groupgap
+    reads = [np.arange(1, meta.nframes + 1) + g * step for g in range(meta.ngroups)]
+    if zero:
+        reads[:1] = [reads[0][:1], reads[0][1:]]
+    counts = np.array([len(r) for r in reads])
+    mean = np.array([r.mean() for r in reads]) * meta.frame_time
+    # mean time weighted by the variance: the first read is in all sums, the last in one
+    weighted = np.array([np.sum((2 * np.arange(len(r), 0, -1) - 1) * r) / len(r) ** 2 for r in reads])
+    weighted *= meta.frame_time
+    between = np.diff(mean)
+    out = np.zeros((6, len(between)))
+    out[0] = (weighted[:-1] + weighted[1:] - 2 * mean[:-1]) / between**2
+    out[1, :-1] = (mean[1:-1] - weighted[1:-1]) / (between[1:] * between[:-1])
+    out[2] = (1 / counts[:-1] + 1 / counts[1:]) / between**2
+    out[3, :-1] = -1 / counts[1:-1] / (between[1:] * between[:-1])
+    out[4] = between
+    out[5, :-1] = counts[1:-1] > 1
+    return out
 
 
 @kernel
@@ -72,7 +90,7 @@ def side_by_side(d, use, rate, noise2, cov, width, work, slope, chi2, weights2, 
         1 for those that count, 0 for the others.
     rate, noise2 : (BLOCK,)
         Rate for the covariance, e/s; variance of one read, e^2.
-    cov : (5,)
+    cov : (6, n)
         `covariance`.
     work : (7, n, BLOCK)
     slope, chi2 : (BLOCK,)
@@ -87,12 +105,12 @@ def side_by_side(d, use, rate, noise2, cov, width, work, slope, chi2, weights2, 
     for k in range(n):
         u, v, last, line = alpha[k], beta[k], use[k], d[k]
         for b in range(width):
-            u[b] = rate[b] * cov[0] + noise2[b] * cov[2] if last[b] > 0 else 1.0
+            u[b] = rate[b] * cov[0, k] + noise2[b] * cov[2, k] if last[b] > 0 else 1.0
             v[b] = 0.0
         if k + 1 < n:
             following = use[k + 1]
             for b in range(width):
-                v[b] = last[b] * following[b] * (rate[b] * cov[1] + noise2[b] * cov[3])
+                v[b] = last[b] * following[b] * (rate[b] * cov[1, k] + noise2[b] * cov[3, k])
         if k == 0:
             for b in range(width):
                 delta[0, b] = u[b]
@@ -122,12 +140,12 @@ def side_by_side(d, use, rate, noise2, cov, width, work, slope, chi2, weights2, 
                 xk[b] = (p[b] - off[b] * x1[b]) / here[b]
                 yk[b] = (q[b] - off[b] * y1[b]) / here[b]
                 p[b] = alpha[k, b] - off[b] * off[b] / after[b]  # the recursion from the other end
-                poisson[b] += 2 * cov[1] * yk[b] * y1[b]
+                poisson[b] += 2 * cov[1, k] * yk[b] * y1[b]
         for b in range(width):
             slope[b] += xk[b]
             chi2[b] += line[b] * xk[b]
             weights2[b] += yk[b]
-            poisson[b] += cov[0] * yk[b] * yk[b]
+            poisson[b] += cov[0, k] * yk[b] * yk[b]
     for b in range(width):
         total, sum_ = weights2[b], slope[b]
         slope[b] = sum_ / total
@@ -149,7 +167,7 @@ def side_by_side(d, use, rate, noise2, cov, width, work, slope, chi2, weights2, 
                     x0[b], y0[b], x1[b], y1[b], inverse[b], inverse1[b], off[b] / after[b], slope[b],
                     weights2[b],
                 )  # fmt: skip
-                best2[b] = fall if u0[b] * u1[b] > 0 and fall > best2[b] else best2[b]
+                best2[b] = fall if u0[b] * u1[b] * cov[5, k] > 0 and fall > best2[b] else best2[b]
 
 
 @kernel
@@ -195,7 +213,7 @@ def search(d, use, rate, noise2, cov, pairs, work, sums):
         found, most = -1, 0.0
         if two_better:
             for k in range(n - 1):
-                if use[k, 0] * use[k + 1, 0] > 0:
+                if use[k, 0] * use[k + 1, 0] * cov[5, k] > 0:
                     fall = without_pair(
                         x[k, 0], y[k, 0], x[k + 1, 0], y[k + 1, 0], inverse[k, 0], inverse[k + 1, 0],
                         off[k, 0] / after[k + 1, 0], slope[0], weights2[0],
@@ -257,7 +275,7 @@ def medians_of(d, width, room, medians):
 
 @kernel
 def fit_rows(
-    data, gdq, pdq, gain, noise, dark, y0, x0, cov, pairs,
+    data, gdq, pdq, zero, gain, noise, dark, y0, x0, nframes, cov, pairs,
     sci, err, dq, var_p, var_r, sci1, err1, dq1, var_p1, var_r1, chi2s,
 ):  # fmt: skip
     """Fit all ramps of some rows, per integration and for the exposure.
@@ -266,13 +284,15 @@ def fit_rows(
     ----------
     data, gdq : (rows, nints, ngroups, columns)
     pdq : (rows, columns) uint32
+    zero : (rows, nints, 1, columns) float32
+        Frame zero, which counts as good; of zero size if there is none.
     gain, noise : (ny, nx) float32
         e/DN; read noise of a double sample, DN.
     dark : float
         Average dark current, DN/s.
     y0, x0 : int
         Element [0, 0] of the rows in the references.
-    cov : (5,)
+    cov : (6, n)
         `covariance`.
     pairs : bool
         Whether jumps may take two differences.
@@ -289,7 +309,8 @@ def fit_rows(
         How many differences were left out.
     """
     rows, nints, ngroups, columns = data.shape
-    n = ngroups - 1
+    lead = 1 if zero.size else 0
+    n = ngroups - 1 + lead
     d, use, room = np.empty((3, n, BLOCK))
     work = np.empty((7, n, BLOCK))
     slope, chi2, weights2, poisson, best1, best2, rate, noise2, scale = np.empty((9, BLOCK))
@@ -323,14 +344,29 @@ def fit_rows(
                     for b in range(width):
                         every[b] |= flags[b]
                         all_bad[b] &= (flags[b] | (flags[b] >> 1)) & DO_NOT_USE
-                for k in range(n):
-                    early, late = data[r, i, k, span], data[r, i, k + 1, span]
-                    flags0, flags1 = gdq[r, i, k, span], gdq[r, i, k + 1, span]
+                for g in range(ngroups - 1):
+                    k = g + lead
+                    early, late = data[r, i, g, span], data[r, i, g + 1, span]
+                    flags0, flags1 = gdq[r, i, g, span], gdq[r, i, g + 1, span]
                     line, u = d[k], use[k]
                     for b in range(width):
-                        line[b] = (np.float64(late[b]) - np.float64(early[b])) * scale[b] / cov[4]
+                        line[b] = (np.float64(late[b]) - np.float64(early[b])) * scale[b] / cov[4, k]
                         u[b] = 0.0 if (flags0[b] | flags1[b]) & BROKEN else 1.0
                         count[b] += u[b]
+                if lead:
+                    first_read, group, following = (
+                        zero[r, i, 0, span],
+                        data[r, i, 0, span],
+                        data[r, i, 1, span],
+                    )
+                    flags0 = gdq[r, i, 0, span]
+                    for b in range(width):
+                        read = np.float64(first_read[b])
+                        others = (nframes * np.float64(group[b]) - read) / (nframes - 1)
+                        d[0, b] = (others - read) * scale[b] / cov[4, 0]
+                        d[1, b] = (np.float64(following[b]) - others) * scale[b] / cov[4, 1]
+                        use[0, b] = 0.0 if flags0[b] & BROKEN else 1.0
+                        count[b] += use[0, b]
                 medians_of(d, width, room, rate)
                 for b in range(width):
                     rate[b] = rate[b] if not rate[b] <= 0 else 0.0

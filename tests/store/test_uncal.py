@@ -381,3 +381,28 @@ def test_guider_modes(shared, tmp_path):
         path = tmp_path / packed.stem
         path.write_bytes(gzip.decompress(packed.read_bytes()))
         np.testing.assert_array_equal(open_uncal(path).read_all(), pixels(path))
+
+
+def test_frame_zero_is_read_as_ramps_of_one_group(make_uncal):
+    path = make_uncal()
+    with fits.open(path) as hdus:
+        zero = np.arange(2 * 6 * 8, dtype=np.uint16).reshape(2, 6, 8)
+        hdus.append(fits.ImageHDU(zero, name="ZEROFRAME"))
+        hdus.writeto(path, overwrite=True)
+    uncal = open_uncal(path)
+    assert uncal.meta.has_zeroframe
+    out = np.empty((3, 1, 1, 5), np.float32)
+    with uncal.zero_source() as source:
+        source.read(out, 2, 1, 1)
+    np.testing.assert_array_equal(out[:, 0, 0], zero[1, 2:5, 1:6])
+
+
+def test_frame_zero_of_another_size_is_refused(make_uncal):
+    path = make_uncal()
+    with pytest.raises(Unprocessable, match="ZEROFRAME has shape None"):
+        open_uncal(path).zero_source()
+    with fits.open(path) as hdus:
+        hdus.append(fits.ImageHDU(np.zeros((2, 6, 7), np.uint16), name="ZEROFRAME"))
+        hdus.writeto(path, overwrite=True)
+    with pytest.raises(Unprocessable, match=r"ZEROFRAME has shape \(2, 6, 7\)"):
+        open_uncal(path).zero_source()

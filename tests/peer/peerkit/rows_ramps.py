@@ -137,4 +137,13 @@ ROWS: tuple[Row, ...] = (
         idle=USUAL,
         products=("rate", "rateints", "fitopt"),
     ),
+    _row(
+        "likely_zero_frame",
+        "LIKELY with frame zero as a read of its own, four outputs",
+        ZERO_FOUR,
+        710,
+        steps={"ramp_fit": LIKELY},
+        idle=USUAL,
+        level=0.999,
+    ),
 )

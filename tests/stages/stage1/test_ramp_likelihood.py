@@ -7,7 +7,8 @@ import pytest
 from numba import config
 
 from upramp.stages.core.dq import CHARGELOSS, DO_NOT_USE, HOT, JUMP_DET, SATURATED
-from upramp.stages.stage1 import ramp_fit, ramp_likelihood
+from upramp.stages.core.frames import RampStore
+from upramp.stages.stage1 import frame_zero, ramp_fit, ramp_likelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -20,14 +21,19 @@ PATTERNS = {
 }
 
 
-def matrices(ngroups, nframes, groupgap, frame_time):
+def matrices(ngroups, nframes, groupgap, frame_time, zero=False):
     """Covariance of the differences per second, from that of the single reads: Poisson for 1 e/s, read noise
-    for 1 e."""
+    for 1 e; and the times between groups."""
     reads = [(g * (nframes + groupgap) + k + 1) * frame_time for g in range(ngroups) for k in range(nframes)]
     mean = np.kron(np.eye(ngroups), np.full((1, nframes), 1 / nframes))
-    between = (np.eye(ngroups)[1:] - np.eye(ngroups)[:-1]) / ((nframes + groupgap) * frame_time)
+    if zero:
+        mean = np.vstack([np.eye(len(reads))[0], mean])
+        mean[1, :nframes] = [0] + [1 / (nframes - 1)] * (nframes - 1)
+    steps = np.diff(mean @ reads)
+    n = len(mean)
+    between = (np.eye(n)[1:] - np.eye(n)[:-1]) / steps[:, None]
     poisson = np.minimum.outer(reads, reads)  # charge collected by both
-    return between @ mean @ poisson @ mean.T @ between.T, between @ mean @ mean.T @ between.T
+    return between @ mean @ poisson @ mean.T @ between.T, between @ mean @ mean.T @ between.T, steps
 
 
 def solve(d, use, rate, p, r):
@@ -42,22 +48,28 @@ def solve(d, use, rate, p, r):
     return slope, (d[kept] - slope) @ inverse @ (d[kept] - slope), weights
 
 
-def one_ramp(ramp, flags, electrons, noise, facts, dark=0.0):
+def one_ramp(ramp, flags, electrons, noise, facts, dark=0.0, zero=None):
     """The rules, one by one: sci, err, var_poisson, var_rnoise, flags, chi^2."""
     nframes = facts.get("nframes", 1)
-    p, r = matrices(len(ramp), nframes, facts.get("groupgap", 0), facts.get("frame_time", 10.0))
+    times = facts.get("groupgap", 0), facts.get("frame_time", 10.0)
+    p, r, steps = matrices(len(ramp), nframes, *times, zero is not None)
     r = r * (noise * electrons) ** 2 / 2
-    step = (nframes + facts.get("groupgap", 0)) * facts.get("frame_time", 10.0)
-    d = np.diff(ramp.astype(float)) * electrons / step
+    ramp, doubles = ramp.astype(float), np.full(len(steps) - 1, nframes > 1)
+    all_bad = np.all(flags & (DO_NOT_USE | SATURATED))
+    if zero is not None:
+        ramp = np.concatenate([[zero, (nframes * ramp[0] - zero) / (nframes - 1)], ramp[1:]])
+        flags = np.concatenate([[0], flags])
+        doubles[0] = nframes > 2
+    d = np.diff(ramp) * electrons / steps
     bad = (flags & (DO_NOT_USE | SATURATED | JUMP_DET)) != 0
     use = ~(bad[1:] | bad[:-1])
     found = int(np.bitwise_or.reduce(flags) & (SATURATED | JUMP_DET))
-    found |= DO_NOT_USE if np.all(flags & (DO_NOT_USE | SATURATED)) else 0
+    found |= DO_NOT_USE if all_bad else 0
     if not use.any():
         return (np.nan,) * 4 + (found, np.nan)
     rate = max(np.median(d), 0)
     singles = [(k,) for k in range(len(d))]
-    pairs = [(k, k + 1) for k in range(len(d) - 1)] if nframes > 1 else []
+    pairs = [(k, k + 1) for k in range(len(d) - 1) if doubles[k]]
     while True:
         slope, chi2, _ = solve(d, use, rate, p, r)
         falls = []
@@ -230,3 +242,22 @@ def test_many_groups_take_another_median():
         ramp_likelihood.medians_of(d, 5, np.empty_like(d), medians)
         want = np.median(d[:, :5], axis=0)
         np.testing.assert_allclose(medians[:5], want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pattern", ["four reads, one skipped", "two reads, three skipped"])
+def test_frame_zero_is_the_first_read(through, describe, pattern):
+    facts = PATTERNS[pattern] | {"has_zeroframe": True}
+    data, gdq, refs = draw(8, 2, 6, *((2, 6) if SLOW else (6, 40)))
+    rng = np.random.default_rng(3)
+    zero = (data[:, 0] * rng.normal(0.4, 0.02, data[:, 0].shape)).astype(np.float32)
+    store = RampStore.empty(frame_zero.exposure(describe(data, **facts)))
+    store.data[:] = zero[:, None]
+    got = fit(through, data, refs, gdq=gdq, shared={ramp_fit.FRAME_ZERO: store}, **facts).products
+    without = fit(through, data, refs, gdq=gdq, **facts).products
+    assert not np.array_equal(got["rate.sci"], without["rate.sci"], equal_nan=True)
+    for i, y, x in np.ndindex(data.shape[0], *data.shape[2:]):
+        gain, noise = (float(np.float32(refs[k]["SCI"][y, x])) for k in ("gain", "readnoise"))
+        want = one_ramp(data[i, :, y, x], gdq[i, :, y, x], gain, noise, facts, zero=float(zero[i, y, x]))
+        for name, value in zip(("sci", "err", "var_poisson", "var_rnoise"), want, strict=False):
+            np.testing.assert_allclose(got[f"rateints.{name}"][i, y, x], value, rtol=2e-5, atol=1e-7)
+        assert got["rateints.dq"][i, y, x] == want[4]
