@@ -27,6 +27,9 @@ from upramp.stages.core.step import Bound, Station, Window
 STEPS = ("dq_init", "saturation", "superbias", "refpix", "linearity")
 """Steps that frame zero goes through."""
 
+BEFORE_BLANK = STEPS[:3]
+"""Those before which, or in which, nothing is 0 yet that is not to be used."""
+
 UNUSABLE = SATURATED | DO_NOT_USE
 
 
@@ -70,13 +73,24 @@ def correct(
     """
     kept = scratch(meta)
 
-    def keep(w: Window, lo: int, hi: int) -> None:
+    def blank(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         w.data[s][w.gdq[s] & (SATURATED | AD_FLOOR) != 0] = 0
+
+    def keep(w: Window, lo: int, hi: int) -> None:
+        blank(w, lo, hi)
         runner.put_down(kept)(w, lo, hi)
 
+    # refpix takes a saturated reference pixel for one that is 0
+    early = [s for s in steps if s.name in BEFORE_BLANK]
+    late = [s for s in steps if s.name not in BEFORE_BLANK]
     try:
-        chain = [*steps, BoundStep("frame zero", Bound([Station(keep)]))]
+        chain = [
+            *early,
+            BoundStep("frame zero", Bound([Station(blank)])),
+            *late,
+            BoundStep("frame zero", Bound([Station(keep)])),
+        ]
         runner.run(source, _Nowhere(), meta, chain, scratch=scratch, **options)
     except BaseException:
         kept.close()

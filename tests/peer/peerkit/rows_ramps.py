@@ -139,9 +139,9 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         "likely_zero_frame",
-        "LIKELY with frame zero as a read of its own, four outputs",
-        ZERO_FOUR,
-        710,
+        "LIKELY with frame zero as a read of its own, four outputs, 9 groups",
+        replace(ZERO_FOUR, observation=replace(ZERO_FOUR.observation, ngroups=9)),
+        711,
         steps={"ramp_fit": LIKELY},
         idle=USUAL,
         level=0.999,
