@@ -167,6 +167,7 @@ def fit_rows(
     """
     rows, nints, ngroups, columns = data.shape
     one = np.empty(ngroups, np.float32)
+    ramp, flags = np.empty((ngroups, 1), np.float32), np.empty((ngroups, 1), np.uint8)  # of one pixel
     sorted_ = np.empty((ngroups, BLOCK), np.float32)
     sums = np.empty((len(EXPONENTS), BLOCK))
     cubes = np.empty((nints, BLOCK), np.int64)
@@ -230,10 +231,11 @@ def fit_rows(
                 for b in range(width):
                     if spoiled[b]:
                         c = first + b
-                        ramp, flags = data[r, i], gdq[r, i]
+                        for g in range(ngroups):
+                            ramp[g, 0], flags[g, 0] = data[r, i, g, c], gdq[r, i, g, c]
                         segments[i, b] = 0
                         sci[r, i, c] = np.nan
-                        lone = only_clean(flags, c)
+                        lone = only_clean(flags, 0)
                         given_up = suppress and lone >= 0 and ngroups > 1
                         time = first_time if lone == 0 and not given_up else group_time
                         stands_in = zeros.size > 0 and zeros[r, i, c]
@@ -241,9 +243,9 @@ def fit_rows(
                         times[i, b] = time
                         if pixels[b] & DO_NOT_USE or given_up:
                             continue
-                        rates[b] += typical_rate(ramp, flags, c, one) / (first_time if ngroups == 1 else time)
+                        rates[b] += typical_rate(ramp, flags, 0, one) / (first_time if ngroups == 1 else time)
                         slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
-                            ramp, flags, c, np.float64(g_line[b]), noise2[b], table
+                            ramp, flags, 0, np.float64(g_line[b]), noise2[b], table
                         )
                         if noise2[b] > 0 or segments[i, b] == 0:
                             sci[r, i, c] = slope / time
@@ -256,7 +258,7 @@ def fit_rows(
                 everything[b] = 0
                 common[b] = DO_NOT_USE
             for i in range(nints):
-                flags, spoiled = gdq[r, i], dirty[i]
+                spoiled = dirty[i]
                 t_sci, t_err, t_dq = sci[r, i, span], err[r, i, span], dq[r, i, span]
                 t_p, t_r = var_p[r, i, span], var_r[r, i, span]
                 any_spoiled = False
@@ -278,10 +280,12 @@ def fit_rows(
                         continue
                     c = first + b
                     bad = pixels[b] & DO_NOT_USE
-                    lost, together = cubes_with_chargeloss(flags, c)
+                    for g in range(ngroups):
+                        flags[g, 0] = gdq[r, i, g, c]
+                    lost, together = cubes_with_chargeloss(flags, 0)
                     read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
-                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: dropped[i, 1]], c, usable))
+                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: dropped[i, 1]], 0, usable))
                     everything[b] |= t_dq[b]
                     common[b] &= t_dq[b]
                     time = times[i, b] if segments[i, b] > 0 else group_time
@@ -294,7 +298,7 @@ def fit_rows(
                         continue
                     poisson = noise_p[b] / time
                     total = combined_variance(
-                        flags, c, read, poisson, steps[i, b], cubes[i, b], segments[i, b]
+                        flags, 0, read, poisson, steps[i, b], cubes[i, b], segments[i, b]
                     )
                     if lost < 0:
                         lost, read_kept = cubes[i, b], read
