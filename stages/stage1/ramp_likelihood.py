@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET, SATURATED
+from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.statistics import median
-from upramp.stages.stage1.ramp_segments import BROKEN
+from upramp.stages.stage1.ramp_segments import BROKEN, KEPT
 
 LEAST_GROUPS = 4
 BLOCK = 64  # columns fitted side by side
@@ -387,7 +387,7 @@ def fit_rows(
                     pairs,
                 )
                 for b in range(width):
-                    every[b] &= SATURATED | JUMP_DET
+                    every[b] &= KEPT
                     if count[b] > 1 and (best1[b] > ONE or best2[b] > TWO):
                         for k in range(n):
                             d1[k, 0], use1[k, 0] = d[k, b], use[k, b]

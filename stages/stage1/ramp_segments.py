@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from upramp.stages.core.dq import CHARGELOSS, DO_NOT_USE, JUMP_DET, SATURATED
+from upramp.stages.core.dq import CHARGELOSS, DO_NOT_USE, JUMP_DET, PERSISTENCE, SATURATED
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.statistics import median
 
 UNUSABLE = SATURATED | DO_NOT_USE
 BROKEN = UNUSABLE | JUMP_DET
+KEPT = SATURATED | JUMP_DET | PERSISTENCE
+"""Flags of groups that the product of an integration has if any group has them."""
 
 # (signal-to-noise ratio below which, exponent of the weights)
 EXPONENTS = ((5.0, 0.0), (10.0, 0.4), (20.0, 1.0), (50.0, 3.0), (100.0, 6.0), (np.inf, 10.0))
@@ -205,9 +207,9 @@ def cubes_with_chargeloss(gdq, c):
 
 @kernel
 def ramp_flags(gdq, c, usable):
-    """Flags of an integration: SATURATED and JUMP_DET if any group has them, DO_NOT_USE if none is usable."""
+    """Flags of an integration: those of `KEPT` that any group has, DO_NOT_USE if none is usable."""
     flags = 0
     for k in range(gdq.shape[0]):
         flags |= gdq[k, c]
-    flags &= SATURATED | JUMP_DET
+    flags &= KEPT
     return flags if usable else flags | DO_NOT_USE
