@@ -105,6 +105,8 @@ PATTERNS: dict[str, ReadPattern] = {
     "NIS": ReadPattern(4, 0),
     "NRSRAPID": ReadPattern(1, 0),
     "NRS": ReadPattern(4, 0),
+    "NRSIRS2RAPID": ReadPattern(1, 0),
+    "NRSIRS2": ReadPattern(5, 0),
     "FGSRAPID": ReadPattern(1, 0),
     "FGS": ReadPattern(4, 0),
     "ACQ1": ReadPattern(1, 1),

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.time import Time
 
 from upramp.simulate.layout import LAYOUTS, OUTPUTS, PATTERNS, Layout, ReadPattern, frame_time
+from upramp.stages.stage1 import irs2
 
 DAY = 86400.0
 
@@ -106,6 +107,11 @@ class Observation:
         return self.tframe or frame_time(self.layout, self.ny, self.nx, self.outputs)
 
     @property
+    def rows_read(self) -> int:
+        """Length of the files' second axis from the last: IRS2 has reference pixels between the others."""
+        return irs2.OUTPUTS * irs2.COLUMNS if "IRS2" in self.pattern_name else self.ny
+
+    @property
     def group_seconds(self) -> float:
         """Time between two groups, s."""
         return self.frame_seconds * (self.pattern.nframes + self.pattern.groupgap)
@@ -171,6 +177,11 @@ class Observation:
         optics: dict[str, Any] = {f"instrument.{k}": v for k, v in OPTICS[lay.instrument].items()}
         if lay.module:
             optics |= {"instrument.module": lay.module, "instrument.channel": lay.channel}
+        if self.rows_read != self.ny:
+            optics |= {
+                "exposure.nrs_normal": irs2.BLOCK - irs2.REFERENCES,
+                "exposure.nrs_reference": irs2.REFERENCES,
+            }
         if lay.instrument == "NIRSPEC":
             optics |= {
                 "instrument.lamp_state": "NONE",

@@ -31,6 +31,7 @@ MODELS = {
     "flat": "FlatModel",
     "reset": "ResetModel",
     "rscd": "RSCDModel",
+    "refpix": "IRS2Model",
 }
 
 

@@ -90,6 +90,8 @@ PRIMARY: tuple[tuple[str, str], ...] = (
     ("DRPFRMS1", "exposure.drop_frames1"),
     ("DRPFRMS3", "exposure.drop_frames3"),
     ("NSAMPLES", "exposure.nsamples"),
+    ("NRS_NORM", "exposure.nrs_normal"),
+    ("NRS_REF", "exposure.nrs_reference"),
     ("TSAMPLE", "exposure.sample_time"),
     ("TFRAME", "exposure.frame_time"),
     ("TGROUP", "exposure.group_time"),
@@ -219,7 +221,7 @@ def build(
         If the counts have another type or shape than the observation says, or if ``extra``
         names metadata that no keyword is known for.
     """
-    expected = (observation.ngroups, observation.ny, observation.nx)
+    expected = (observation.ngroups, observation.rows_read, observation.nx)
     if counts.ndim != 4 or counts.shape[1:] != expected or counts.dtype != np.uint16:
         raise ValueError(
             f"counts are {counts.dtype} {counts.shape}; the observation needs uint16 (integrations, "

@@ -144,11 +144,6 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
     dark = meta.exp_type in DARK_TYPES
     if meta.instrument == "MIRI":
         return MID_INFRARED_DARK if dark else MID_INFRARED
-    if meta.is_irs2:
-        raise Unprocessable(
-            f"{meta.exp_type} in {meta.readpatt}: this version has no correction for interleaved reference "
-            f"pixels; leave NIRSpec IRS2 exposures out"
-        )
     return NEAR_INFRARED_DARK if dark else NEAR_INFRARED
 
 

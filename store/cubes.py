@@ -68,7 +68,7 @@ class DiskCube:
     def read(self, *index: int) -> np.ndarray:
         """See `stages.core.extras.Cube`."""
         frame = np.empty(self.shape[-2:], np.float32)
-        memory, start, done = memoryview(frame).cast("B"), 4 * self._at(index), 0
+        memory, start, done = frame.data.cast("B"), 4 * self._at(index), 0
         try:
             while done < len(memory):
                 got = os.preadv(self._fd, [memory[done:]], start + done)
@@ -94,7 +94,7 @@ class DiskCube:
         return sum(i * step for i, step in zip(index, self._steps, strict=False))
 
     def _put(self, values: np.ndarray, start: int) -> None:
-        memory, done = memoryview(values).cast("B") if values.size else memoryview(b""), 0
+        memory, done = values.data.cast("B") if values.size else memoryview(b""), 0
         try:
             while done < len(memory):
                 done += os.pwrite(self._fd, memory[done:], 4 * start + done)

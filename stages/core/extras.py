@@ -113,7 +113,7 @@ class Extra:
 class Extras:
     """What the steps of one exposure made beside the rates, in order."""
 
-    make_cube: Callable[[tuple[int, ...]], Cube] = MemoryCube
+    make_cube: Callable[[tuple[int, ...]], Any] = MemoryCube
     found: list[Extra] = field(default_factory=list)
 
     def append(self, extra: Extra) -> None:
@@ -122,7 +122,8 @@ class Extras:
 
     def cube(self, shape: tuple[int, ...]) -> Cube:
         """Room for frames (the last two axes)."""
-        return self.make_cube(shape)
+        made: Cube = self.make_cube(shape)
+        return made
 
 
 def extras_of(context: Context) -> Extras:

@@ -23,7 +23,7 @@ from upramp.stages.core.dq import REFERENCE_PIXEL
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import refpix_border, refpix_mir, refpix_sirs
+from upramp.stages.stage1 import refpix_border, refpix_irs2, refpix_mir, refpix_sirs
 from upramp.stages.stage1.refpix_border import BORDER
 
 
@@ -78,7 +78,9 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
 
 
 def needs(meta: ExposureMeta, params: Params) -> list[str]:
-    """The mask where one output was used; the kernels where they are asked for."""
+    """The mask where one output was used; weights and kernels where they are made for."""
+    if meta.is_irs2:
+        return ["refpix"]
     return ["mask", "sirskernel"] if refpix_sirs.uses(meta, params) else ["mask"]
 
 
@@ -93,6 +95,8 @@ def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
     if context.meta.instrument == "MIRI":
         return refpix_mir.bind(context)
+    if context.meta.is_irs2:
+        return refpix_irs2.bind(context)
     kernels = context.references.get("sirskernel")
     if refpix_sirs.uses(context.meta, context.params) and kernels is not None and kernels.arrays:
         return refpix_sirs.bind(context)
@@ -104,9 +108,9 @@ STEP = Step(
     keyword="S_REFPIX",
     params=Params,
     bind=bind,
-    references=("mask", "sirskernel"),
+    references=("mask", "refpix", "sirskernel"),
     optional=("mask", "sirskernel"),
-    prepare={"mask": prepare, "sirskernel": refpix_sirs.prepare},
+    prepare={"mask": prepare, "refpix": refpix_irs2.prepare, "sirskernel": refpix_sirs.prepare},
     needs=needs,
     skip_if=skip_if,
     pars="pars-refpixstep",

@@ -18,6 +18,7 @@ from upramp.simulate.cache import Cache
 from upramp.simulate.detector import Detector, draw
 from upramp.simulate.effects import Effect
 from upramp.simulate.expose import Noise, expose
+from upramp.simulate.irs2 import Interleaving
 from upramp.simulate.observation import Observation
 from upramp.simulate.references import write_all
 from upramp.simulate.uncal import write_exposure
@@ -247,10 +248,10 @@ def make(name: str, root: Path) -> Input:
     return write(SCENES[name], root / name, list(SCENES).index(name) + 1)
 
 
-def write(scene: Scene, folder: Path, serial: int) -> Input:
+def write(scene: Scene, folder: Path, serial: int, reading: Interleaving | None = None) -> Input:
     """Draw a scene and write it below ``folder`` with its CRDS cache; the same bytes every time.
 
-    ``serial`` seeds the draw and numbers the context.
+    ``serial`` seeds the draw and numbers the context; ``reading`` puts reference pixels between.
     """
     detector = _detector(scene.observation.detector, scene.ipc)
     own = detector.cut(scene.observation.window)
@@ -261,6 +262,8 @@ def write(scene: Scene, folder: Path, serial: int) -> Input:
         cache.parameters(
             detector.layout.instrument, reftype, dict(values), step_class=PARAMETER_CLASSES[reftype]
         )
+    if reading is not None:
+        reading.truth(cache, detector, scene.observation)
     context = cache.write()
     exposure = expose(
         detector,
@@ -276,6 +279,8 @@ def write(scene: Scene, folder: Path, serial: int) -> Input:
     counts = exposure.counts // np.uint16(
         scene.observation.extra.get("exposure.frame_divisor", nframes) // nframes
     )
+    if reading is not None:
+        counts = reading.read(counts, scene.observation)
     written = write_exposure(
         folder / "in", counts, scene.observation, segments=scene.segments, zeroframe=exposure.zeroframe
     )
