@@ -113,7 +113,8 @@ def calibrate(kind: Kind, folder: Path) -> None:
         if "user_supplied_dq" in given:
             given["user_supplied_dq"] = str(references["user_supplied_dq"])
         params = step.params(**given)
-        missing = any(r not in references for r in step.references if r not in step.optional)
+        takes = step.takes(meta, params) if isinstance(step, Step) else ()
+        missing = any(r not in references for r in takes if r not in step.optional)
         if params.skip or missing or step.skip_if(meta, params) or not isinstance(step, Step):
             continue
         ready = {

@@ -12,7 +12,8 @@ Means are clipped at ``siglimit`` sigma until nothing more is rejected. Running 
 detector's edge and are cut short at the edge of a subarray. Source: JWST pipeline
 documentation, refpix step; the treatment of edges was measured.
 
-The mid infrared has another border (`refpix_mir`).
+The mid infrared has another border (`refpix_mir`), NIRSpec IRS2 reference pixels between all others
+(`refpix_irs2`).
 """
 
 from __future__ import annotations

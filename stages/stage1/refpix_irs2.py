@@ -9,8 +9,8 @@ reference output, its gaps filled by cosine-weighted neighbours and then three t
 
 alpha and beta being the reference's. Before, reference pixels that are now and then bad are replaced
 (`refpix_irs2_outliers`), and with ``irs2_mean_subtraction`` the clipped means of the first and last four rows
-are taken off, by output and parity. What the reference's table DQ names bad is replaced, too. After it only the
-2048 rows of light are left. Where every group of a pixel is the same, no line is subtracted.
+are taken off, by output and parity. What the reference's table DQ names bad is replaced, too. Only the
+2048 rows of light are left after it. Where every group of a pixel is the same, no line is subtracted.
 
 Source: Rauscher et al. 2017, PASP 129, 105003; JWST pipeline documentation, refpix step; gaps, filter and the
 place of each sample were measured.
