@@ -10,7 +10,7 @@ from numba import config
 
 from upramp.stages.core import runner, windows
 from upramp.stages.pipelines import MID_INFRARED, NEAR_INFRARED
-from upramp.stages.stage1 import refpix_border
+from upramp.stages.stage1 import irs2, refpix_border
 
 EXAMPLES = 10 if config.DISABLE_JIT else 80
 PIPELINES = {"near": NEAR_INFRARED, "mid": MID_INFRARED}
@@ -161,3 +161,26 @@ def test_every_step_has_something_to_do(through, pipeline):
             not same(complete.products[k], other.products.get(k, data)) for k in complete.products
         ]
         assert any(differ), name
+
+
+def test_fused_with_interleaved_reference_pixels(through):
+    """NIRSpec IRS2: 3200 rows before refpix, 2048 after it, and whole frames between."""
+    n = 2 * irs2.ROW * 16
+    data = scene(4, (2, 4, 3200, 16))[0]
+    rng = np.random.default_rng(5)
+    raw, refs = references(rng, 3200, 16, 4), references(rng, 2048, 16, 4)
+    table = np.zeros(n, [(f"{kind}_{k}", "f4") for kind in ("alpha", "beta") for k in range(4)])
+    for name in table.dtype.names:
+        table[name] = rng.normal(0.3, 0.1, n)
+    refs |= {"mask": raw["mask"], "superbias": raw["superbias"], "refpix": {"IRS2": table}}
+    facts = {"instrument": "NIRSPEC", "detector": "NRS2", "fastaxis": -2, "slowaxis": -1, "subarray": "FULL"}
+    facts |= {"xstart": 1, "ystart": 1, "nframes": 5, "frame_divisor": 4, "gain_factor": 1.5}
+    every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
+    single = calibrate(through, data, refs, "near", every, **facts)
+    fused = calibrate(through, data, refs, "near", {"threads": 2, "budget_bytes": 300_000}, **facts)
+    for name, a in single.products.items():
+        assert same(fused.products[name], a), name
+    assert same(fused.data, single.data)
+    assert same(fused.gdq, single.gdq)
+    assert single.products["rate.sci"].shape == (2048, 16)
+    assert fused.report.passes < single.report.passes
