@@ -125,7 +125,6 @@ class Measure:
             "peer_s": theirs,
             "ours_s": ours,
             "faster": theirs / ours,
-            "peak_mb": best["peak_mb"],
             "profile": best["profile"],
             "differs": row.differs,
         }
@@ -154,7 +153,7 @@ def agreement_table(found: Iterable[Mapping[str, Any]]) -> list[list[str]]:
 
 def speed_table(found: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """For the page of performance: seconds, ratio, and the steps that take most."""
-    table = [["row", "jwst, s", "upramp, warm, s", "times faster", "peak MB", "most CPU seconds in"]]
+    table = [["row", "jwst, s", "upramp, warm, s", "times faster", "most CPU seconds in"]]
     for one in found:
         if "error" in one:
             continue
@@ -165,7 +164,6 @@ def speed_table(found: Iterable[Mapping[str, Any]]) -> list[list[str]]:
                 f"{one['peer_s']:.2f}",
                 f"{one['ours_s']:.2f}",
                 f"{one['faster']:.1f}",
-                f"{one['peak_mb']:.0f}",
                 ", ".join(f"{name} {cpu:.2f}" for name, (_, cpu) in steps),
             ]
         )
