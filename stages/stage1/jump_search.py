@@ -68,10 +68,11 @@ def gather(data, gdq, gain, first, differences, before):
 def sort_out(differences, inner, width, single, sorted_, low, high, smallest, largest, known):
     """Each column's median exactly, by sorting all columns side by side; for few samples (``inner``).
 
-    Of signed differences if ``single``, else the clipped median of absolute ones. ``known`` is False where
-    a sample is missing or the largest is not alone; there nothing else holds.
+    Of signed differences if ``single``, else the median of absolute ones as `clipped_median` has it. ``known``
+    is False where a sample is missing or the largest, being left out, is not alone; there nothing else holds.
     """
     n = inner.size
+    clipped = not single and n >= 4
     for b in range(width):
         known[b] = True
     for k in range(n):
@@ -80,8 +81,9 @@ def sort_out(differences, inner, width, single, sorted_, low, high, smallest, la
             v = row[b] if single else abs(row[b])
             target[b] = v
             known[b] &= v == v
-    kept = n if single else n - 1
+    kept = n - 1 if clipped else n
     middle = (kept - 1) // 2
+    beyond = kept // 2 if single or n != 2 else middle
     for end in range(n - 1, max(middle, 1) - 1, -1):
         for k in range(end):
             one, two = sorted_[k], sorted_[k + 1]
@@ -90,12 +92,12 @@ def sort_out(differences, inner, width, single, sorted_, low, high, smallest, la
                 swap = v > u
                 one[b] = u if swap else v
                 two[b] = v if swap else u
-    below, above, top, second = sorted_[middle], sorted_[kept // 2], sorted_[n - 1], sorted_[n - 2]
+    below, above, top, second = sorted_[middle], sorted_[beyond], sorted_[n - 1], sorted_[n - 2]
     for b in range(width):
         low[b] = high[b] = (below[b] + above[b]) / 2
         largest[b] = top[b]
         smallest[b] = sorted_[0, b]
-        known[b] &= single or second[b] < top[b]
+        known[b] &= not clipped or second[b] < top[b]
     for k in range(1, middle):
         row = sorted_[k]
         for b in range(width):
@@ -347,7 +349,10 @@ def search(
     before = np.empty(BLOCK, np.float32)
     single = way == ONCE
     inner, outer = split(ends, steps)
-    few = 4 <= inner.size <= FEW
+    few = 2 <= inner.size <= FEW
+    threshold = thresholds[0]
+    if not single and inner.size < 4:
+        threshold = thresholds[1] if inner.size == 3 else thresholds[2]
     sorted_ = np.empty((inner.size if few else 0, BLOCK), np.float32)
     counting = np.empty((5, BLOCK), np.float32)
     low, high, smallest, largest, noise2 = np.empty((5, BLOCK), np.float32)
@@ -367,7 +372,7 @@ def search(
             for b in range(width):
                 electrons = np.float32(noise[y0 + r, start + b] * gain[y0 + r, start + b])
                 noise2[b] = electrons * electrons / nframes
-            if large_on or inner.size < 4 or way >= CLIPPED_BY_GROUP:
+            if large_on or inner.size < 2 or way >= CLIPPED_BY_GROUP:
                 known[:] = False
             elif few:
                 sort_out(differences, inner, width, single, sorted_, low, high, smallest, largest, known)
@@ -378,7 +383,7 @@ def search(
                     width,
                     single,
                     noise2,
-                    thresholds[0],
+                    threshold,
                     counting,
                     low,
                     high,
@@ -391,7 +396,7 @@ def search(
                 for b in range(width):
                     known[b] &= np.isnan(row[b])
             for b in range(width):
-                if known[b] and is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], thresholds[0]):
+                if known[b] and is_clean(low[b], high[b], smallest[b], largest[b], noise2[b], threshold):
                     continue
                 for k in range(samples):
                     one[k] = differences[k, b]
