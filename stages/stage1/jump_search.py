@@ -68,8 +68,8 @@ def gather(data, gdq, gain, first, differences, before):
 def sort_out(differences, inner, width, single, sorted_, low, high, smallest, largest, known):
     """Each column's median exactly, by sorting all columns side by side; for few samples (``inner``).
 
-    Of signed differences if ``single``, else the median of absolute ones as `clipped_median` has it. ``known``
-    is False where a sample is missing or the largest, being left out, is not alone; there nothing else holds.
+    Of signed differences if ``single``, else of absolute ones as `clipped_median` has it. ``known`` is False
+    where a sample is missing or the largest, being left out, is not alone; there nothing else holds.
     """
     n = inner.size
     clipped = not single and n >= 4
