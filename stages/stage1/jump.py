@@ -30,6 +30,7 @@ from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
+from upramp.stages.stage1 import jump_large
 from upramp.stages.stage1.jump_search import (
     CLIPPED,
     CLIPPED_BY_GROUP,
@@ -247,7 +248,7 @@ def unsupported(params: Params) -> list[str]:
     return [
         f"{name} = true is not in this version: {what}"
         for name, what in asked.items()
-        if getattr(params, name)
+        if getattr(params, name) and name not in jump_large.SEARCHES
     ]
 
 
@@ -292,7 +293,8 @@ def bind(context: Context) -> Bound:
         near, at = w.haloed(lo, hi, 1)
         spread(w.gdq[w.rows(lo, hi)], w.planes["jump"][near], at, p.flag_4_neighbors, groups[0], groups[1])
 
-    return Bound([Station(find, planes={"jump": np.uint8}), Station(flag, halo=1)], survey)
+    stations = [Station(find, planes={"jump": np.uint8}), Station(flag, halo=1)]
+    return Bound(stations, survey, frames=jump_large.frames(context))
 
 
 STEP = Step(
