@@ -45,7 +45,7 @@ class PlannedStep:
     ``parameters``: name -> (value, where it came from); ``references``: rows with type, name, path, context.
     """
 
-    step: Step | WholeStep
+    step: Step | WholeStep[Any]
     params: Any
     state: str
     reason: str
@@ -168,14 +168,14 @@ def reference_types() -> list[str]:
     return sorted(files | pars)
 
 
-def _is_parameter(step: Step | WholeStep, reftype: str) -> bool:
+def _is_parameter(step: Step | WholeStep[Any], reftype: str) -> bool:
     """Whether a "reference" is a file that a parameter of the same name gives."""
     return any(f.name == reftype for f in dataclasses.fields(step.params))
 
 
 def _planned(
     config: Config,
-    step: Step | WholeStep,
+    step: Step | WholeStep[Any],
     uncal: Uncal,
     pars: Mapping[str, tuple[Any, str]],
     best: Mapping[str, Best],
@@ -186,7 +186,7 @@ def _planned(
     values = {name: value for name, (value, _) in pars.items()}
     params, sources = config.parameters(step.name, step.params, values, ", ".join(files))
     sources = {n: f"crds: {pars[n][1]}" if src.startswith("crds") else src for n, src in sources.items()}
-    takes = step.takes(uncal.meta, params) if isinstance(step, Step) else step.references
+    takes = step.takes(uncal.meta, params)
     own = {r: best[r] for r in takes if r in best}
     for r in takes:
         given = getattr(params, r, None) if _is_parameter(step, r) else None
@@ -207,6 +207,6 @@ def _planned(
         path = str(b.path) if b.path else None
         rows.append({"type": r, "name": name, "path": path, "context": "" if b.overridden else crds.context})
     parameters = {f.name: (getattr(params, f.name), sources[f.name]) for f in dataclasses.fields(params)}
-    notices = tuple(step.unsupported(params)) if isinstance(step, Step) and not reason else ()
+    notices = tuple(step.unsupported(params)) if not reason else ()
     state = "skip" if reason else "run"
     return PlannedStep(step, params, state, reason, parameters, tuple(rows), own, ", ".join(files), notices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
@@ -54,7 +55,7 @@ class Pipeline:
     """
 
     name: str
-    steps: tuple[Step | WholeStep, ...]
+    steps: tuple[Step | WholeStep[Any], ...]
     pars: str
     absent: Mapping[str, str] = field(default_factory=dict)
     params: type = NoParams

@@ -80,6 +80,17 @@ class Prepared:
         return self[name] if name in self.arrays else None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A reference taken as the file has it: the tree of an ASDF file, its transforms as models.
+
+    ``name`` is the file's name, for messages. Several exposures share one; leave the tree as it is.
+    """
+
+    name: str
+    tree: Mapping[str, Any]
+
+
 def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The rows and columns of a reference of this shape that cover the exposure.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference
+from upramp.stages.core.reference import Loaded, Prepared, RawReference
 
 
 @dataclass
@@ -162,14 +162,16 @@ class Bound:
 class Context:
     """What ``bind`` gets: the exposure, the parameters, the prepared references.
 
-    ``shared`` carries scalars from step to step (for one, the dark's average current); what ends up in
-    product headers under ``header``, and under ``counted`` the counters whose sums do, by keyword.
+    ``loaded`` has the references of whole steps that are taken as the file has them. ``shared`` carries
+    scalars from step to step (for one, the dark's average current); what ends up in product headers under
+    ``header``, and under ``counted`` the counters whose sums do, by keyword.
     """
 
     meta: ExposureMeta
     params: Any
     references: Mapping[str, Prepared]
     shared: dict[str, Any] = field(default_factory=dict)
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
 
 
 def never(meta: ExposureMeta, params: Any) -> str | None:

@@ -1,7 +1,8 @@
-"""Steps that take an exposure whole, for modes so small that streaming would buy nothing.
+"""Steps that take an exposure whole: guide stars, whose frames are small, and images of slopes.
 
 A `WholeStep` has the same fields as `Step`, so that references, parameters, skipping and records
 are one code for both; instead of ``bind`` it has ``apply``, a pure function of all pixels at once.
+What goes from step to step is `Frames` of a guide star exposure, or an `Image` (``core.image``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import SupportsInt
+from typing import Generic, SupportsInt, TypeVar
 
 import numpy as np
 
+from upramp.stages.core.errors import NotApplicable
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference
-from upramp.stages.core.step import Context, never
+from upramp.stages.core.reference import Loaded, Prepared, RawReference
+from upramp.stages.core.step import Context, everything, never
+
+T = TypeVar("T")
+"""What goes from step to step."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +54,32 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class WholeStep:
+class WholeStep(Generic[T]):
     """A step that treats an exposure whole; the other fields are those of `Step`.
 
-    ``apply(frames, context)`` returns new frames and leaves those it was given as they are.
+    ``apply(exposure, context)`` returns a new exposure and leaves the one it was given as it is. ``loads``
+    names those of ``references`` that are not prepared but taken as the file has them (`Loaded`): ASDF
+    files that hold transforms.
     """
 
     name: str
     keyword: str
     params: type
-    apply: Callable[[Frames, Context], Frames]
+    apply: Callable[[T, Context], T]
     references: Sequence[str] = ()
     optional: Sequence[str] = ()
     prepare: Mapping[str, Callable[[RawReference, ExposureMeta, object], Prepared]] = field(
         default_factory=dict
     )
+    loads: Sequence[str] = ()
+    needs: Callable[[ExposureMeta, object], Sequence[str]] | None = None
     skip_if: Callable[[ExposureMeta, object], str | None] = never
     pars: str = ""
+    unsupported: Callable[[object], Sequence[str]] = everything
+
+    def takes(self, meta: ExposureMeta, params: object) -> Sequence[str]:
+        """The reference types that an exposure needs."""
+        return self.references if self.needs is None else self.needs(meta, params)
 
 
 @dataclass(frozen=True)
@@ -79,41 +93,48 @@ class StepState:
 
 
 def skip_reason(
-    step: WholeStep, meta: ExposureMeta, params: object, references: Mapping[str, Prepared | None]
+    step: WholeStep[T],
+    meta: ExposureMeta,
+    params: object,
+    references: Mapping[str, Prepared | Loaded | None],
 ) -> str | None:
     """Why a step does not run, or None if it does."""
     if getattr(params, "skip", False):
         return "skip = true"
-    missing = [r for r in step.references if r not in step.optional and references.get(r) is None]
+    takes = step.takes(meta, params)
+    missing = [r for r in takes if r not in step.optional and references.get(r) is None]
     if missing:
         return f"no {' and no '.join(missing)} reference"
     return step.skip_if(meta, params)
 
 
 def run_whole(
-    steps: Sequence[WholeStep],
-    frames: Frames,
+    steps: Sequence[WholeStep[T]],
+    exposure: T,
     meta: ExposureMeta,
-    references: Mapping[str, Prepared | None],
+    references: Mapping[str, Prepared | Loaded | None],
     params: Mapping[str, object],
-) -> tuple[Frames, dict[str, StepState]]:
+) -> tuple[T, dict[str, StepState]]:
     """Apply steps one after the other.
 
     Parameters
     ----------
     steps : sequence of WholeStep
-    frames : Frames
+    exposure : Frames or Image
+        What the steps take.
     meta : ExposureMeta
     references : mapping
-        Reference type -> prepared reference; None or absent if there is none.
+        Reference type -> prepared or loaded reference; None or absent if there is none.
     params : mapping
         Step name -> its parameters; defaults where absent.
 
     Returns
     -------
-    frames : Frames
+    exposure : Frames or Image
+        As the last step left it.
     states : dict of StepState
-        By step name, in the order of the steps.
+        By step name, in the order of the steps. A step that finds out by itself that it cannot be applied
+        (`NotApplicable`) is SKIPPED, and leaves the exposure as it was.
     """
     states = {}
     for step in steps:
@@ -123,9 +144,15 @@ def run_whole(
             states[step.name] = StepState("SKIPPED", reason)
             continue
         wall, cpu = time.perf_counter(), time.thread_time()
-        given = {r: ref for r in step.references if (ref := references.get(r)) is not None}
-        frames = step.apply(frames, Context(meta, own, given))
+        given = {r: references.get(r) for r in step.takes(meta, own)}
+        prepared = {r: ref for r, ref in given.items() if isinstance(ref, Prepared)}
+        loaded = {r: ref for r, ref in given.items() if isinstance(ref, Loaded)}
+        try:
+            exposure = step.apply(exposure, Context(meta, own, prepared, loaded=loaded))
+        except NotApplicable as why:
+            states[step.name] = StepState("SKIPPED", str(why))
+            continue
         states[step.name] = StepState(
             "COMPLETE", wall=time.perf_counter() - wall, cpu=time.thread_time() - cpu
         )
-    return frames, states
+    return exposure, states
