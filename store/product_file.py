@@ -20,10 +20,10 @@ from astropy.io import fits
 from upramp.stages.core.kernel import kernel
 from upramp.store.asdf_tree import asdf_extension, product_tree
 from upramp.store.byteorder import swap_words
+from upramp.store.exposure_file import ExposureFile
 from upramp.store.fitsio import BLOCK, CARD, padded, writing_error
 from upramp.store.headers import header_bytes, image_header, primary_header
 from upramp.store.scratch import Scratch
-from upramp.store.uncal import Uncal
 
 _PIECE = 1 << 20  # bytes turned before they are written; they should stay in the second-level cache
 _COPY = 1 << 22
@@ -80,7 +80,7 @@ class ProductFile:
 
     Parameters
     ----------
-    uncal : Uncal
+    uncal : ExposureFile
         Gives the cards to start from, and the tree.
     scratch : Scratch
     kind, model : str
@@ -101,7 +101,7 @@ class ProductFile:
 
     def __init__(
         self,
-        uncal: Uncal,
+        uncal: ExposureFile,
         scratch: Scratch,
         kind: str,
         model: str,

@@ -21,10 +21,10 @@ import numpy as np
 from upramp.stages.core.extras import Cube, Extra
 from upramp.stages.core.meta import ExposureMeta
 from upramp.store.cubes import DiskCube
+from upramp.store.exposure_file import ExposureFile
 from upramp.store.fitsio import writing_error
 from upramp.store.product_file import Extension, ProductFile
 from upramp.store.scratch import Published, Scratch, clean_scratch
-from upramp.store.uncal import Uncal
 
 __all__ = ["RAMP_KINDS", "ProductWriter", "Published", "clean_scratch", "write_product"]
 
@@ -47,7 +47,7 @@ def _model(kind: str, meta: ExposureMeta) -> str:
 
 
 def _layout(
-    kind: str, uncal: Uncal, meta: ExposureMeta, planes: Mapping[str, str]
+    kind: str, uncal: ExposureFile, meta: ExposureMeta, planes: Mapping[str, str]
 ) -> list[Extension | bytes]:
     times = uncal.unit("INT_TIMES")
     if kind in RAMP_KINDS:
@@ -77,7 +77,7 @@ class ProductWriter:
 
     Parameters
     ----------
-    uncal : Uncal
+    uncal : ExposureFile
         The input; its headers and metadata tree are carried over.
     scratch : Path
         The job's own scratch folder (``naming.scratch_folder``), in ``output``.
@@ -103,7 +103,7 @@ class ProductWriter:
 
     def __init__(
         self,
-        uncal: Uncal,
+        uncal: ExposureFile,
         scratch: Path,
         output: Path,
         kinds: Sequence[str] = ("rate", "rateints"),
@@ -315,7 +315,7 @@ def _sha256(path: Path) -> str:
 
 
 def write_product(
-    uncal: Uncal,
+    uncal: ExposureFile,
     scratch: Path,
     output: Path,
     kind: str,

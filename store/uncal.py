@@ -6,12 +6,9 @@ remedy, so that no step needs to doubt an exposure's header.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ from astropy.io import fits
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
-from upramp.store.asdf_tree import read_tree
-from upramp.store.fitsio import Unit, open_regular, parse_header, reading_error, scan
-from upramp.store.naming import InputName, parse_name
+from upramp.store.exposure_file import ExposureFile
+from upramp.store.fitsio import Unit, open_regular, parse_header, scan
+from upramp.store.naming import parse_name
 from upramp.store.ramps import RampSource
 from upramp.store.vocabulary import DETECTORS, EXP_TYPES, GUIDER_TYPES
 
@@ -37,111 +34,10 @@ _MAX_TIME = 1e6  # s, of a frame or group: longer than any exposure
 _MAX_OUTPUTS = 5  # four amplifiers, and the reference output of IRS2
 _MAX_FACTOR = 1e3  # of the gain
 _MAX_BYTES = 1 << 38  # 256 GiB of counts: the archive cuts exposures at some 2 GB
-_MAX_SMALL = 1 << 28  # what is read whole: tables, ASDF
-_CHECKSUM_PIECE = 1 << 22
 
 
-@dataclass(frozen=True, eq=False)
-class Uncal:
-    """An open-and-shut look at one level-1b file; holds no descriptor and no pixels.
-
-    Attributes
-    ----------
-    path : Path
-    name : InputName
-    meta : ExposureMeta
-        What the steps need.
-    primary, sci : astropy.io.fits.Header
-        As the file has them.
-    header : mapping
-        All keywords (upper case) of both with their values, for reference selection.
-    size : int
-        Bytes of the file.
-    units : list of Unit
-        Where everything lies.
-    """
-
-    path: Path
-    name: InputName
-    meta: ExposureMeta
-    primary: fits.Header
-    sci: fits.Header
-    header: Mapping[str, Any]
-    size: int
-    units: list[Unit] = field(repr=False)
-
-    @property
-    def exposure_id(self) -> str:
-        """The same for all segments of an exposure."""
-        return self.name.exposure_id
-
-    @property
-    def segment_id(self) -> str:
-        """The stem that products are named after."""
-        return self.name.segment_id
-
-    def unit(self, name: str) -> Unit | None:
-        """The extension of this name, or None."""
-        return next((u for u in self.units if u.name == name and u.start), None)
-
-    @cached_property
-    def int_times(self) -> np.ndarray | None:
-        """The INT_TIMES table as stored (a row per integration of the whole exposure), or None."""
-        unit = self.unit("INT_TIMES")
-        if unit is None or not unit.nbytes:
-            return None
-        table = fits.BinTableHDU.fromstring(self.raw(unit))
-        return np.array(table.data.view(np.ndarray))
-
-    @cached_property
-    def tree(self) -> dict[str, Any] | None:
-        """The metadata tree of the ASDF extension, arrays left out; None when absent or unreadable."""
-        unit = self.unit("ASDF")
-        return None if unit is None else read_tree(self.raw(unit)[len(unit.header) :])
-
-    def raw(self, unit: Unit) -> bytes:
-        """The bytes of a small unit, header and padding included.
-
-        Raises
-        ------
-        Unprocessable
-            If the unit is absurdly large or cannot be read.
-        Retryable
-            If the disk fails for the time being.
-        """
-        length = unit.end - unit.start
-        if length > _MAX_SMALL:
-            raise Unprocessable(f"{self.path.name}: extension {unit.name} of {length} bytes is too large")
-        fd, _ = open_regular(self.path)
-        try:
-            content = os.pread(fd, length, unit.start)
-        except OSError as error:
-            raise reading_error(error, self.path) from error
-        finally:
-            os.close(fd)
-        if len(content) < length:
-            raise Unprocessable(f"{self.path.name} became shorter while it was read; copy it again")
-        return content
-
-    def checksum(self) -> str:
-        """SHA-256 of the file, hexadecimal. Reads it once, in pieces, without the GIL.
-
-        Raises
-        ------
-        Unprocessable, Retryable
-            If it cannot be read.
-        """
-        digest = hashlib.sha256()
-        fd, _ = open_regular(self.path)
-        piece = bytearray(_CHECKSUM_PIECE)
-        try:
-            while n := os.readv(fd, [piece]):
-                digest.update(memoryview(piece)[:n])
-        except OSError as error:
-            raise reading_error(error, self.path) from error
-        finally:
-            os.close(fd)
-        return digest.hexdigest()
+class Uncal(ExposureFile):
+    """A look at one level-1b file; see `ExposureFile`."""
 
     def source(self) -> RampSource:
         """Open the pixels for reading by windows; close it, or use it in a ``with`` statement."""
@@ -182,7 +78,7 @@ class Uncal:
         return sci
 
 
-class _Keywords:
+class Keywords:
     """Typed look-ups that say what is wrong."""
 
     def __init__(self, name: str, values: Mapping[str, Any], bad: Mapping[str, str]) -> None:
@@ -238,7 +134,8 @@ class _Keywords:
         return value
 
 
-def _check_origin(kw: _Keywords) -> tuple[str, str, str]:
+def check_origin(kw: Keywords) -> tuple[str, str, str]:
+    """Instrument, detector and exposure type; raises `Unprocessable` where they are none of JWST's."""
     telescope = kw.text("TELESCOP")
     if telescope.upper() != "JWST":
         raise Unprocessable(f"{kw.name}: TELESCOP is {telescope!r}; upramp calibrates JWST data only")
@@ -281,7 +178,7 @@ def _check_pixels(name: str, sci: Unit, header: fits.Header) -> None:
         )
 
 
-def _check_counts(kw: _Keywords, sci: Unit, named: int | None) -> dict[str, int]:
+def _check_counts(kw: Keywords, sci: Unit, named: int | None) -> dict[str, int]:
     """Hold the keywords that count things against the axes and each other."""
     nints_here, ngroups, ny, nx = sci.shape
     irs2 = kw.text("INSTRUME").upper() == "NIRSPEC" and max(nx, ny) > 2048
@@ -328,8 +225,8 @@ def _check_counts(kw: _Keywords, sci: Unit, named: int | None) -> dict[str, int]
     }
 
 
-def _meta(kw: _Keywords, sci: Unit, zeroframe: bool, named: int | None) -> ExposureMeta:
-    instrument, detector, exp_type = _check_origin(kw)
+def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> ExposureMeta:
+    instrument, detector, exp_type = check_origin(kw)
     counts = _check_counts(kw, sci, named)
     nints, ngroups, ny, nx = sci.shape
     axes = int(kw.real("FASTAXIS")), int(kw.real("SLOWAXIS"))
@@ -390,9 +287,9 @@ def open_uncal(path: Path | str) -> Uncal:
         os.close(fd)
     sci = next((u for u in units if u.name == "SCI" and u.start), None)
     primary, bad = parse_header(units[0])
-    values = _values(primary)
-    kw = _Keywords(path.name, values, bad)
-    _check_origin(kw)
+    values = header_values(primary)
+    kw = Keywords(path.name, values, bad)
+    check_origin(kw)
     if sci is None:
         raise Unprocessable(
             f"{path.name} has no SCI extension; it is not level-1b data, or its copy is not complete"
@@ -404,13 +301,14 @@ def open_uncal(path: Path | str) -> Uncal:
             f"{path.name} has {size} bytes, but its headers promise {units[-1].end}: it is truncated or "
             "still being copied; copy or download it again"
         )
-    values = {**_values(sci_header), **values}
+    values = {**header_values(sci_header), **values}
     zeroframe = any(u.name == "ZEROFRAME" and u.nbytes for u in units)
-    meta = _meta(_Keywords(path.name, values, {**sci_bad, **bad}), sci, zeroframe, name.segment)
+    meta = _meta(Keywords(path.name, values, {**sci_bad, **bad}), sci, zeroframe, name.segment)
     return Uncal(path, name, meta, primary, sci_header, values, size, units)
 
 
-def _values(header: fits.Header) -> dict[str, Any]:
+def header_values(header: fits.Header) -> dict[str, Any]:
+    """The keywords of a header, upper case, with their values."""
     skip = ("", "COMMENT", "HISTORY", "CONTINUE")
     return {
         card.keyword.upper(): card.value

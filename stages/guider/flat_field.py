@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from upramp.stages.core.dq import DO_NOT_USE, NO_FLAT_FIELD
-from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference, native, window
+from upramp.stages.core.dq import DO_NOT_USE
 from upramp.stages.core.step import Context
 from upramp.stages.core.whole import Frames, WholeStep
+from upramp.stages.stage2.flat_field import prepare
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,6 @@ class Params:
 
     skip: bool = False
     inverse: bool = False
-
-
-def prepare(raw: RawReference, meta: ExposureMeta, params: object) -> Prepared:
-    """Cut the flat to the exposure and settle which of its pixels are usable."""
-    image = raw.array("SCI")
-    cut = window(raw, meta, image.shape)
-    flat = native(image[cut], np.float32)
-    err = native(raw.array("ERR")[cut], np.float32) if raw.has("ERR") else np.zeros_like(flat)
-    flags = native(raw.dq()[cut], np.uint32)
-    useless = np.isnan(flat) | (flat == 0) | (flags & NO_FLAT_FIELD != 0)
-    flags[useless] |= np.uint32(NO_FLAT_FIELD | DO_NOT_USE)
-    flat[flags & DO_NOT_USE != 0] = 1
-    return Prepared({"flat": flat, "err": err, "dq": flags})
 
 
 def apply(frames: Frames, context: Context) -> Frames:
