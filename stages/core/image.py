@@ -14,8 +14,8 @@ import numpy as np
 class Image:
     """The pixels of a ``rate`` (ny, nx) or ``rateints`` (nints, ny, nx) product, and what is known of them.
 
-    Steps return another one (`dataclasses.replace`, `with_cards`, `count`) and do not write into arrays
-    that they were given: an array that a step does not change is shared.
+    Steps return another one (`dataclasses.replace`, `with_cards`, `count`). The pixels are handed over with
+    it: a step may write into the arrays it is given, since fresh memory is dear.
 
     Attributes
     ----------

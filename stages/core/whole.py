@@ -57,7 +57,8 @@ class Frames:
 class WholeStep(Generic[T]):
     """A step that treats an exposure whole; the other fields are those of `Step`.
 
-    ``apply(exposure, context)`` returns a new exposure and leaves the one it was given as it is. ``loads``
+    ``apply(exposure, context)`` returns a new exposure; frames it leaves as they are, an image is its own.
+    ``loads``
     names those of ``references`` that are not prepared but taken as the file has them (`Loaded`): ASDF
     files that hold transforms.
     """

@@ -51,7 +51,7 @@ class Params:
 
 @kernel
 def scale(sci, err, var_poisson, var_rnoise, var_flat, k):
-    """Multiply values and errors by ``k`` (float32), variances by its square, in place; arrays of one axis."""
+    """Multiply values and errors by ``k`` (float32), variances by its square, in place; flat arrays."""
     square = k * k
     for p in range(sci.size):
         sci[p] *= k
@@ -99,15 +99,17 @@ def _row(raw: RawReference, table: np.ndarray, meta: ExposureMeta) -> int | None
         found: list[int] = []
         for wanted in (meta.subarray, GENERIC):
             found = found or [
-                k for k, pair in enumerate(zip(optics, subarrays, strict=True)) if pair == (meta.filter, wanted)
+                k
+                for k, pair in enumerate(zip(optics, subarrays, strict=True))
+                if pair == (meta.filter, wanted)
             ]
     else:
         pairs = zip(_column(table, "filter"), _column(table, "pupil"), strict=True)
         found = [k for k, pair in enumerate(pairs) if pair == (meta.filter, meta.pupil)]
     if len(found) > 1:
         raise Misconfigured(
-            f"the photom reference {raw.name} has {len(found)} rows for {meta.filter} {meta.pupil}, which should "
-            "be one; give another with [references] photom = ... or another CRDS context"
+            f"the photom reference {raw.name} has {len(found)} rows for {meta.filter} {meta.pupil}, not one; "
+            "give another with [references] photom = ... or another CRDS context"
         )
     return found[0] if found else None
 
@@ -154,7 +156,9 @@ def prepare_photom(raw: RawReference, meta: ExposureMeta, params: object) -> Pre
 def prepare_area(raw: RawReference, meta: ExposureMeta, params: object) -> Prepared:
     """Relative areas of the exposure's pixels, float32 (ny, nx)."""
     image = raw.array("SCI")
-    return Prepared({"area": native(image[window(raw, meta, image.shape)], np.float32)}, {"areas": areas(raw)})
+    return Prepared(
+        {"area": native(image[window(raw, meta, image.shape)], np.float32)}, {"areas": areas(raw)}
+    )
 
 
 def skip_if(meta: ExposureMeta, params: object) -> str | None:
