@@ -58,9 +58,8 @@ class WholeStep(Generic[T]):
     """A step that treats an exposure whole; the other fields are those of `Step`.
 
     ``apply(exposure, context)`` returns a new exposure; frames it leaves as they are, an image is its own.
-    ``loads``
-    names those of ``references`` that are not prepared but taken as the file has them (`Loaded`): ASDF
-    files that hold transforms.
+    ``loads`` names those of ``references`` that are not prepared but taken as the file has them (`Loaded`):
+    ASDF files that hold transforms.
     """
 
     name: str

@@ -13,6 +13,7 @@ DO_NOT_USE was measured.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: object) -> Prepared:
     return Prepared({"flat": flat, "err": err, "dq": flags})
 
 
-def takes(meta: ExposureMeta, params: Params) -> tuple[str, ...]:
+def takes(meta: ExposureMeta, params: Any) -> tuple[str, ...]:
     """The file that is given, or else the reference."""
     return ("user_supplied_flat",) if params.user_supplied_flat else ("flat",)
 
