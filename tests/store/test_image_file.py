@@ -11,7 +11,8 @@ from upramp.store.image_file import kind_of, open_image
 
 HEADER = {
     "TELESCOP": "JWST", "INSTRUME": "NIRCAM", "DETECTOR": "NRCALONG", "EXP_TYPE": "NRC_IMAGE",
-    "FILTER": "F444W", "PUPIL": "CLEAR", "SUBARRAY": "SUB64P", "SUBSTRT1": 3, "SUBSTRT2": 5, "EXPSTART": 60000.5, "NGROUPS": 7,
+    "FILTER": "F444W", "PUPIL": "CLEAR",
+    "SUBARRAY": "SUB64P", "SUBSTRT1": 3, "SUBSTRT2": 5, "EXPSTART": 60000.5, "NGROUPS": 7,
 }  # fmt: skip
 STEM = "jw01234001001_02101_00001_nrcalong"
 
