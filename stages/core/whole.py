@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, SupportsInt, TypeVar
+from typing import Any, Generic, SupportsInt, TypeVar
 
 import numpy as np
 
@@ -114,6 +114,7 @@ def run_whole(
     meta: ExposureMeta,
     references: Mapping[str, Prepared | Loaded | None],
     params: Mapping[str, object],
+    shared: dict[str, Any] | None = None,
 ) -> tuple[T, dict[str, StepState]]:
     """Apply steps one after the other.
 
@@ -127,6 +128,8 @@ def run_whole(
         Reference type -> prepared or loaded reference; None or absent if there is none.
     params : mapping
         Step name -> its parameters; defaults where absent.
+    shared : dict, optional
+        See `Context`.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def run_whole(
         By step name, in the order of the steps. A step that finds out by itself that it cannot be applied
         (`NotApplicable`) is SKIPPED, and leaves the exposure as it was.
     """
-    states = {}
+    states, common = {}, {} if shared is None else shared
     for step in steps:
         own = params.get(step.name) or step.params()
         reason = skip_reason(step, meta, own, references)
@@ -148,7 +151,7 @@ def run_whole(
         prepared = {r: ref for r, ref in given.items() if isinstance(ref, Prepared)}
         loaded = {r: ref for r, ref in given.items() if isinstance(ref, Loaded)}
         try:
-            exposure = step.apply(exposure, Context(meta, own, prepared, loaded=loaded))
+            exposure = step.apply(exposure, Context(meta, own, prepared, common, loaded))
         except NotApplicable as why:
             states[step.name] = StepState("SKIPPED", str(why))
             continue
