@@ -4,8 +4,8 @@
 
 b_k and q_k are the background exposures' values and flags. The mean leaves out NaN and, again and again, what
 is more than ``sigma`` standard deviations from the median; of stacks of integrations each exposure is
-averaged first in this way, then the averages. Where nothing is left, B is 0. Errors stay as they are. Exposures of
-another part of the detector count where they overlap. Source: JWST pipeline documentation, bkg_subtract step;
+averaged first in this way, then the averages. Where nothing is left, B is 0. Errors stay as they are.
+Exposures of another part of the detector count where they overlap. Source: JWST pipeline documentation, bkg_subtract step;
 that flags do not keep a value out was measured.
 """
 
@@ -66,8 +66,8 @@ def clipped_mean(stack, errors, sigma, maxiters, mean, error):
     """Mean of each column of ``stack`` without NaN and outliers, and its error; 0 where nothing is left.
 
     ``stack``, ``errors`` (n, pixels) float32; ``mean``, ``error`` (pixels) float32 are filled; sums are
-    float64. An error is that of the values that count, added in quadrature, over their number. ``maxiters`` < 0: until
-    nothing more is left out.
+    float64. An error is that of the values that count, added in quadrature, over their number.
+    ``maxiters`` < 0: until nothing more is left out.
     """
     n, pixels = stack.shape
     work, kept = np.empty(n), np.empty(n, np.bool_)
