@@ -5,8 +5,8 @@
 b_k and q_k are the background exposures' values and flags. The mean leaves out NaN and, again and again, what
 is more than ``sigma`` standard deviations from the median; of stacks of integrations each exposure is
 averaged first in this way, then the averages. Where nothing is left, B is 0. Errors stay as they are.
-Exposures of another part of the detector count where they overlap. Source: JWST pipeline documentation, bkg_subtract step;
-that flags do not keep a value out was measured.
+Exposures of another part of the detector count where they overlap. Source: JWST pipeline documentation,
+bkg_subtract step; that flags do not keep a value out was measured.
 """
 
 from __future__ import annotations
