@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from upramp.simulate.cache import USEAFTER, dq_hdus
+from upramp.simulate.layout import ROW_OVERHEAD
 from upramp.simulate.observation import Observation
 from upramp.stages.core import dq
 
@@ -148,6 +149,44 @@ class RowDrift(Effect):
         side = (strengths / (1 + (f * 12) ** 2) * np.exp(0.05j * f)).astype(np.complex64)
         content = {layout.detector.lower(): {"gamma": side, "zeta": side.conj()[::-1].copy()}}
         return [Truth("sirskernel", raw={"meta": _described(observation, "SIRSKERNEL"), **content})]
+
+
+@dataclass(frozen=True)
+class Flicker(Effect):
+    """1/f noise: every frame has its own, drawn in the order of reading.
+
+    Outputs side by side are read at the same time: what all share (``common``, DN, standard deviation) makes
+    stripes along the fast axis, what each has for itself (``own``) makes stripes of one output's width. In the
+    mid infrared the stripes run along columns whatever is read when. ``seed`` of the draws.
+    """
+
+    observation: Observation
+    common: float = 6.0
+    own: float = 2.0
+    seed: int = 1
+
+    def level(self, i: int, g: int, f: int) -> np.ndarray | float:
+        """See `Effect`."""
+        o = self.observation
+        rng = np.random.default_rng([self.seed, i, g, f])
+        if o.layout.mid_infrared:
+            return (self.common * _pink(rng, o.nx)[None, :]).astype(np.float32)
+        fast, slow = (o.nx, o.ny) if o.layout.fast_is_x else (o.ny, o.nx)
+        width = fast // o.outputs
+        row = width + ROW_OVERHEAD
+        streams = self.own * np.array([_pink(rng, row * slow) for _ in range(o.outputs)])
+        streams += self.common * _pink(rng, row * slow)
+        stripes = streams.reshape(o.outputs, slow, row)[..., :width].transpose(1, 0, 2).reshape(slow, fast)
+        stripes = stripes[:: -1 if o.layout.slowaxis < 0 else 1, :: -1 if o.layout.fastaxis < 0 else 1]
+        return (stripes if o.layout.fast_is_x else stripes.T).astype(np.float32)
+
+
+def _pink(rng: np.random.Generator, n: int) -> np.ndarray:
+    """``n`` samples whose power goes with 1/f, of mean 0 and standard deviation 1."""
+    f = np.arange(1, n // 2 + 1)
+    spectrum = (rng.standard_normal(f.size) + 1j * rng.standard_normal(f.size)) / np.sqrt(f)
+    samples = np.fft.irfft(np.concatenate([[0], spectrum]), n)
+    return samples / samples.std()
 
 
 def _described(observation: Observation, reftype: str) -> dict[str, Any]:
