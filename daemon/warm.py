@@ -54,10 +54,18 @@ KINDS = (
     # Four outputs side by side, and every step that is usually skipped.
     Kind(
         {"detector": "NRCALONG", "subarray": "FULL", "extra": {"exposure.frame_divisor": 2}},
-        {"charge_migration": {"skip": False}, "ramp_fit": {"firstgroup": 1}},
+        {
+            "charge_migration": {"skip": False},
+            "clean_flicker_noise": {"skip": False},
+            "ramp_fit": {"firstgroup": 1},
+        },
     ),
     # Four outputs on top of each other, several frames in a group.
-    Kind({"detector": "NIS", "subarray": "FULL", "readpatt": "NIS"}, inverse=True),
+    Kind(
+        {"detector": "NIS", "subarray": "FULL", "readpatt": "NIS"},
+        {"clean_flicker_noise": {"skip": False, "single_mask": False}},
+        inverse=True,
+    ),
     # One output, a mask of the user's own, and no superbias to help the rules of saturation.
     Kind(
         {"detector": "NRCALONG", "subarray": "SUB64P", "readpatt": "SHALLOW4"},

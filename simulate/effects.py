@@ -156,8 +156,8 @@ class Flicker(Effect):
     """1/f noise: every frame has its own, drawn in the order of reading.
 
     Outputs side by side are read at the same time: what all share (``common``, DN, standard deviation) makes
-    stripes along the fast axis, what each has for itself (``own``) makes stripes of one output's width. In the
-    mid infrared the stripes run along columns whatever is read when. ``seed`` of the draws.
+    stripes along the fast axis, what each has for itself (``own``) makes stripes of one output's width. In
+    the mid infrared the stripes run along columns whatever is read when. ``seed`` of the draws.
     """
 
     observation: Observation

@@ -14,6 +14,7 @@ from upramp.stages.core.whole import WholeStep
 from upramp.stages.guider import pipeline as guider
 from upramp.stages.stage1 import (
     charge_migration,
+    clean_flicker_noise,
     dark_current,
     dq_init,
     firstframe,
@@ -74,12 +75,13 @@ NEAR_INFRARED = Pipeline(
         dark_current.STEP,
         charge_migration.STEP,
         jump.STEP,
+        clean_flicker_noise.STEP,
         persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    {"S_PCTFRM": "SKIPPED"},
     Detector1Params,
 )
 
@@ -99,12 +101,13 @@ MID_INFRARED = Pipeline(
         refpix.STEP,
         charge_migration.STEP,
         jump.STEP,
+        clean_flicker_noise.STEP,
         persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_MIREMI": "SKIPPED", "S_PCTFRM": "SKIPPED", "S_CLNFNS": "SKIPPED"},
+    {"S_MIREMI": "SKIPPED", "S_PCTFRM": "SKIPPED"},
     Detector1Params,
 )
 

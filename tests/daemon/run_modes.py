@@ -28,6 +28,11 @@ MODES: dict[str, tuple[dict, dict]] = {
     "averaged groups": ({"subarray": "SUB72P", "readpatt": "SHALLOW4"}, {}),
     "time series": ({"subarray": "SUB72P", "nints": 40, "tso": True}, {}),
     "charge migration": ({"subarray": "SUB72P"}, {"charge_migration": {"skip": False}}),
+    "flicker": ({"subarray": "FULL"}, {"clean_flicker_noise": {"skip": False, "fit_by_channel": True}}),
+    "flicker in columns": (
+        {"detector": "NRS2", "subarray": "SUB72", "nints": 2},
+        {"clean_flicker_noise": {"skip": False, "background_method": None}},
+    ),
     "no odd and even": (
         {"subarray": "FULL"},
         {"refpix": {"odd_even_columns": False, "side_smoothing_length": 5}},

@@ -68,6 +68,7 @@ PARAMS = {
     "firstframe": {"skip": False},
     "charge_migration": {"skip": False, "signal_threshold": 1500.0},
     "jump": {"after_jump_flag_dn1": 500.0, "after_jump_flag_time1": 20.0},
+    "clean_flicker_noise": {"skip": False, "single_mask": False, "fit_by_channel": True},
     "persistence": {"skip": False, "persistence_time": 35, "dn_threshold": 9000.0},
 }
 

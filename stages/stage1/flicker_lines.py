@@ -1,0 +1,140 @@
+"""Kernels of clean_flicker_noise: the noise of a difference of two groups as medians along the fast axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET
+from upramp.stages.core.kernel import kernel
+from upramp.stages.core.statistics import median
+from upramp.stages.stage1.flicker_clip import (
+    clipped_below,
+    collect,
+    first_above,
+    first_not_below,
+    limits,
+    middle_of,
+    sort,
+)
+
+BACKGROUND = 3.0
+"""What lies so many standard deviations off is left out of the background's level."""
+
+COLUMNS = 32  # columns that are gathered side by side
+
+
+@kernel
+def difference(frame, before, flags, scene):
+    """Turn ``frame`` (float32) into its difference from ``before``, NaN where it is of no use.
+
+    That is outside the ``scene`` (bool, True for background) and where ``flags`` (uint8) of the later
+    group are DO_NOT_USE or JUMP_DET.
+    """
+    for y in range(frame.shape[0]):
+        a, b, f, use = frame[y], before[y], flags[y], scene[y]
+        for x in range(frame.shape[1]):
+            good = use[x] and not f[x] & (DO_NOT_USE | JUMP_DET)
+            a[x] = a[x] - b[x] if good else np.float32(np.nan)
+
+
+@kernel
+def measure_level(image, mask, n_sigma, values, spare):
+    """The level of the background of ``image`` (float32; NaN does not count), and what belongs to it.
+
+    ``mask`` (bool) tells what is looked at; ``values`` and ``spare`` are float32 work arrays, one element for
+    each pixel.
+
+    Returns
+    -------
+    level : float32
+        NaN if there is nothing.
+    low, high : float32
+        Background lies between these,
+    low2, high2 : float32
+        and, less the level, between these.
+    """
+    n = collect(image, mask, values)
+    sort(values, spare, n)
+    low, high = limits(*clipped_below(values, 0, n), BACKGROUND, BACKGROUND)
+    first, last = 0, n
+    if not np.isnan(low):
+        first, last = first_not_below(values, 0, n, low), first_above(values, 0, n, high)
+    if last <= first:
+        return np.float32(np.nan), low, high, low, high
+    level = middle_of(values, first, last)
+    for k in range(first, last):
+        values[k] -= level
+    infinite = np.float32(np.inf)
+    low2, high2 = -infinite, infinite
+    if n_sigma > 0:
+        low2, high2 = limits(*clipped_below(values, first, last), n_sigma, n_sigma)
+    return level, low, high, low2, high2
+
+
+@kernel
+def keep_background(image, level, low, high, low2, high2):
+    """Take ``level`` off ``image``; what does not lie between the limits of `measure_level` becomes NaN."""
+    for y in range(image.shape[0]):
+        line = image[y]
+        for x in range(image.shape[1]):
+            v = line[x]
+            w = v - level
+            line[x] = np.float32(np.nan) if v < low or v > high or w < low2 or w > high2 else w
+
+
+@kernel
+def row_medians(image, channels, found):
+    """Medians of the rows of ``image`` (float32) without NaN, by channel; 0 where there is nothing.
+
+    ``channels`` equal parts of a row; ``found`` (channels, rows) float32.
+    """
+    width = image.shape[1] // channels
+    values = np.empty(width, np.float32)
+    for y in range(image.shape[0]):
+        for c in range(channels):
+            line = image[y, c * width : (c + 1) * width]
+            n = 0
+            for x in range(width):
+                values[n] = line[x]
+                n += not np.isnan(line[x])
+            found[c, y] = median(values, n) if n else np.float32(0)
+
+
+@kernel
+def column_medians(image, channels, found):
+    """The same of columns; ``found`` (channels, columns)."""
+    ny, nx = image.shape
+    height = ny // channels
+    values = np.empty((COLUMNS, height), np.float32)
+    counts = np.empty(COLUMNS, np.int64)
+    for c in range(channels):
+        for first in range(0, nx, COLUMNS):
+            span = min(COLUMNS, nx - first)
+            counts[:] = 0
+            for y in range(c * height, (c + 1) * height):
+                line = image[y, first : first + span]
+                for b in range(span):
+                    v = line[b]
+                    values[b, counts[b]] = v
+                    counts[b] += not np.isnan(v)
+            for b in range(span):
+                n = counts[b]
+                found[c, first + b] = median(values[b], n) if n else np.float32(0)
+
+
+@kernel
+def subtract(frame, noise, along_rows):
+    """Take line noise (channels, lines; float32) off ``frame`` (float32) in place; see `row_medians`."""
+    ny, nx = frame.shape
+    channels = noise.shape[0]
+    width, height = nx // channels, ny // channels
+    for y in range(ny):
+        if along_rows:
+            for c in range(channels):
+                line, own = frame[y, c * width : (c + 1) * width], noise[c, y]
+                for x in range(width):
+                    line[x] -= own
+        else:
+            line, lines = frame[y], noise[y // height]
+            for x in range(nx):
+                line[x] -= lines[x]
