@@ -58,11 +58,12 @@ def test_imports_go_one_way(room):
 def test_stages_open_no_files():
     """Arrays and facts in, arrays out: no module of theirs can read or write anything."""
     banned = {"os", "io", "pathlib", "shutil", "tempfile", "mmap", "astropy", "asdf", "crds", "pyarrow"}
+    harmless = ("astropy.coordinates", "astropy.modeling", "astropy.units")
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {module}"
         for path in modules("stages")
         for line, module in imported(path)
-        if module.partition(".")[0] in banned
+        if module.partition(".")[0] in banned and not module.startswith(harmless)
     ]
     assert not wrong
 

@@ -34,6 +34,8 @@ class Image:
         From pixels (0-based, x first) to the sky; see ``stage2.assign_wcs``.
     arrays : mapping
         Further extensions by name: "AREA", "WAVELENGTH", ...
+    leaves : mapping
+        What goes into the metadata tree and has no keyword: nested, {"meta": {...}}; None takes a leaf away.
     bunit : str
         Unit of ``sci`` and ``err``.
     counters : collections.Counter
@@ -49,6 +51,7 @@ class Image:
     header: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     wcs: Any = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    leaves: Mapping[str, Any] = field(default_factory=dict)
     bunit: str = "DN/s"
     counters: Counter[str] = field(default_factory=Counter)
 
@@ -67,6 +70,19 @@ class Image:
         """The same image with more, or other, keywords in an extension's header."""
         return replace(self, header={**self.header, extension: {**self.header.get(extension, {}), **cards}})
 
+    def with_leaves(self, leaves: Mapping[str, Any]) -> Image:
+        """The same image with more in its metadata tree, besides what the headers say."""
+        return replace(self, leaves=_merged(self.leaves, leaves))
+
     def count(self, name: str, events: SupportsInt) -> Image:
         """The same image with one more counter."""
         return replace(self, counters=Counter({**self.counters, name: int(events)}))
+
+
+def _merged(tree: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        k: (tree[k], v)
+        for k, v in more.items()
+        if isinstance(v, Mapping) and isinstance(tree.get(k), Mapping)
+    }
+    return {**tree, **more, **{k: _merged(old, new) for k, (old, new) in both.items()}}

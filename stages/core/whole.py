@@ -68,14 +68,12 @@ class WholeStep(Generic[T]):
     apply: Callable[[T, Context], T]
     references: Sequence[str] = ()
     optional: Sequence[str] = ()
-    prepare: Mapping[str, Callable[[RawReference, ExposureMeta, object], Prepared]] = field(
-        default_factory=dict
-    )
+    prepare: Mapping[str, Callable[[RawReference, ExposureMeta, Any], Prepared]] = field(default_factory=dict)
     loads: Sequence[str] = ()
-    needs: Callable[[ExposureMeta, object], Sequence[str]] | None = None
-    skip_if: Callable[[ExposureMeta, object], str | None] = never
+    needs: Callable[[ExposureMeta, Any], Sequence[str]] | None = None
+    skip_if: Callable[[ExposureMeta, Any], str | None] = never
     pars: str = ""
-    unsupported: Callable[[object], Sequence[str]] = everything
+    unsupported: Callable[[Any], Sequence[str]] = everything
 
     def takes(self, meta: ExposureMeta, params: object) -> Sequence[str]:
         """The reference types that an exposure needs."""
