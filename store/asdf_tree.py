@@ -2,7 +2,7 @@
 
 A product carries its metadata twice: as header keywords and as a tree. Which keyword
 is which leaf is the table in ``keywords.json`` (from the public data-model schemas).
-The extension is a binary table of one cell, an ASDF document.
+The extension is a binary table of one cell, an ASDF document. Of images it also holds the WCS.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import yaml
 from astropy.io import fits
 
 from upramp.store.fitsio import padded
+from upramp.store.transforms import NotInline, Tagged, document, nodes
 
 # Standard 1.6 is what asdf 4 to 6 read.
 _HEAD = "#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
@@ -54,7 +55,16 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
+def _represent(dumper: Any, node: Tagged) -> yaml.Node:
+    if isinstance(node.value, Mapping):
+        return dumper.represent_mapping(node.tag, node.value)
+    if isinstance(node.value, list):
+        return dumper.represent_sequence(node.tag, node.value)
+    return dumper.represent_scalar(node.tag, str(node.value))
+
+
 _Loader.add_multi_constructor("", _tagged)
+_Dumper.add_representer(Tagged, _represent)
 
 
 def read_tree(content: bytes) -> dict[str, Any] | None:
@@ -129,16 +139,27 @@ def product_tree(
     return tree
 
 
+def _document(tree: Mapping[str, Any]) -> bytes:
+    try:
+        plain = nodes(_copy(tree))
+    except NotInline:
+        return document(_copy(tree))
+    software = {"name": "upramp", "version": version("upramp")}
+    body = yaml.dump(
+        plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
+    library = yaml.dump(software, Dumper=_Dumper, default_flow_style=True, width=1000)
+    return f"{_HEAD}asdf_library: !core/software-1.0.0 {library}{body}...\n".encode()
+
+
 def asdf_extension(tree: Mapping[str, Any]) -> bytes:
-    """The ASDF extension that holds a tree of plain values, header and padding included.
+    """The ASDF extension that holds a tree, header and padding included.
 
     The document is written here and not by the asdf package, which reads a thousand schemas
-    first: more than a second, once a process. A tree without arrays is a page of YAML.
+    first: more than a second, once a process. A tree without long arrays is some pages of YAML. What is not
+    plain (the WCS) becomes YAML by the package's converters.
     """
-    software = {"name": "upramp", "version": version("upramp")}
-    body = yaml.dump(_copy(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    library = yaml.dump(software, Dumper=_Dumper, default_flow_style=True, width=1000)
-    content = f"{_HEAD}asdf_library: !core/software-1.0.0 {library}{body}...\n".encode()
+    content = _document(tree)
     header = fits.Header(
         [
             ("XTENSION", "BINTABLE", "binary table extension"),
