@@ -9,6 +9,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
@@ -106,3 +107,16 @@ def test_through_a_product(truth, made):
     again = read_wcs(extension[extension.index(b"#ASDF") :], "x_assign_wcs.fits")
     pixels = column(truth, "in")
     np.testing.assert_array_equal(again(*pixels), made.wcs(*pixels))
+
+
+def test_the_wcs_of_a_flight_product(shared):
+    """Written years ago, by older versions of the package and of its libraries."""
+    paths = sorted((shared / "real" / "niriss_ami_cal").glob("*_cal.fits"))
+    if not paths:
+        pytest.skip("no flight products")
+    with fits.open(paths[0]) as hdus:
+        content = hdus["ASDF"].data.field(0)[0].tobytes()
+    wcs = read_wcs(content, paths[0].name)
+    assert list(wcs.available_frames) == ["detector", "v2v3", "v2v3vacorr", "world"]
+    pixels = np.mgrid[0:79:3.0, 0:79:3.0]
+    assert apart(pixel_to_sky(wcs)(*pixels), wcs.forward_transform(*pixels)) < 1e-3
