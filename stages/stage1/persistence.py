@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
+from upramp.stages.stage1.persistence_windows import Windows
 
 EPOCH, DAY = 40587.0, 86400.0
 """1970 as MJD, and seconds of a day."""
@@ -87,16 +89,19 @@ def flag(data, gdq, ends, y0, x0, times, length, threshold, bits):
     return left, flagged
 
 
+def span(meta: ExposureMeta) -> tuple[float, float]:
+    """Start of the first integration and end of the last group, s since 1970; of a later segment its own."""
+    start = (meta.exposure_start - EPOCH) * DAY + (meta.int_start - 1) * meta.integration_time
+    return start, start + (meta.nints - 1) * meta.integration_time + meta.ngroups * meta.group_time
+
+
 def group_times(meta: ExposureMeta) -> np.ndarray:
     """Ends of the groups, s since 1970, float64 (nints, ngroups); of a later segment its own."""
     start = (meta.exposure_start - EPOCH) * DAY
-    times = np.empty((meta.nints, meta.ngroups))
-    for i in range(meta.nints):
-        t = start + (meta.int_start - 1 + i) * meta.integration_time
-        for g in range(meta.ngroups):  # one after the other: whether t <= E hangs on the last bit
-            t += meta.group_time
-            times[i, g] = t
-    return times
+    times = np.full((meta.nints, 1 + meta.ngroups), meta.group_time)
+    times[:, 0] = start + (meta.int_start - 1 + np.arange(meta.nints)) * meta.integration_time
+    # added one after the other: whether t <= E hangs on the last bit
+    return np.ascontiguousarray(np.add.accumulate(times, axis=1)[:, 1:])
 
 
 def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
@@ -154,18 +159,20 @@ def sparse(ends: np.ndarray, params: Params, name: str) -> dict[str, Any]:
 def bind(context: Context) -> Bound:
     """Make the station for one exposure.
 
-    Windows come from ``persistence_array_file``, else from ``context.shared["persistence"]`` (ny, nx), if
-    there are any. ``context.shared["persistence_left"]`` is what the exposure leaves, whole once all rows
-    went through.
+    Windows come from ``persistence_array_file``, else from ``context.shared["persistence"]``, the `Windows`
+    that the exposure before left, if there are any. ``context.shared["persistence_left"]`` gives, once all
+    rows went through, the `Windows` that this one leaves.
     """
     meta, params = context.meta, context.params
     given: Mapping[str, Prepared] = context.references
+    carried: Windows = context.shared.get("persistence", Windows.none())
     if "persistence_array_file" in given:
         before = given["persistence_array_file"]["ends"]
     else:
-        before = context.shared.get("persistence", np.zeros((meta.ny, meta.nx)))
-    after = context.shared["persistence_left"] = np.zeros((meta.ny, meta.nx))
+        before = carried.frame(meta)
+    after = np.zeros((meta.ny, meta.nx))
     times, length = group_times(meta), float(params.persistence_time)
+    context.shared["persistence_left"] = partial(carried.followed_by, after, meta, times, length)
     threshold = np.float32(np.inf if params.dn_threshold is None else params.dn_threshold)
     bits = np.uint8(PERSISTENCE | DO_NOT_USE if params.persistence_dnu else PERSISTENCE)
     if params.save_persistence:
