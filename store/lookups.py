@@ -5,7 +5,8 @@ The index is built when a ledger opens and follows every commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def superseded(product: Mapping[str, Any], by: str, at: datetime) -> Row:
 class Lookups:
     """Present state, kept in memory. Rows are returned as dicts with all columns."""
 
-    TABLES = ("segments", "exposures", "products", "runs")
+    TABLES = ("segments", "exposures", "products", "persistence", "runs")
 
     def __init__(self) -> None:
         self._segments: dict[str, Row] = {}
@@ -42,6 +43,8 @@ class Lookups:
         self._exposures: dict[str, Row] = {}
         self._products: dict[str, Row] = {}
         self._keys: dict[str, dict[str, None]] = {}
+        self._windows: dict[str, Row] = {}
+        self._in_time: dict[str, list[tuple[float, str]]] = {}  # detector -> (start, segment), sorted
         self._runs: dict[str, Row] = {}
 
     def absorb(self, table: str, rows: Iterable[Row]) -> None:
@@ -54,6 +57,9 @@ class Lookups:
         elif table == "products":
             for row in rows:
                 self._absorb_product(row)
+        elif table == "persistence":
+            for row in rows:
+                self._absorb_windows(row)
         elif table == "runs":
             self._runs.update((row["run_id"], row) for row in rows)
 
@@ -77,6 +83,13 @@ class Lookups:
         elif old is not None and old["created"] == row["created"]:
             del self._products[path]
             self._keys[old["key"]].pop(path, None)
+
+    def _absorb_windows(self, row: Row) -> None:
+        name, old = row["segment_id"], self._windows.get(row["segment_id"])
+        if old is not None:
+            self._in_time[old["detector"]].remove((old["start_s"], name))
+        insort(self._in_time.setdefault(row["detector"], []), (row["start_s"], name))
+        self._windows[name] = row
 
     def segment(self, segment_id: str) -> Row | None:
         """The newest row of the segment's present version, or None if it was never seen."""
@@ -131,6 +144,29 @@ class Lookups:
             if (exposure_id is None or row["exposure_id"] == exposure_id)
             and (segment_id is None or row["segment_id"] == segment_id)
         ]
+
+    def windows(self, segment_id: str) -> Row | None:
+        """The newest row about the windows of persistence that a segment left, whether it counts or not."""
+        return self._windows.get(segment_id)
+
+    def windows_before(self, detector: str, start_s: float) -> Row | None:
+        """Of the detector's segments that began earlier, the last one whose windows count, or None.
+
+        Those of a segment count while it is calibrated, and as it was calibrated last.
+        """
+        order = self._in_time.get(detector, [])
+        return next(self._that_count(reversed(order[: bisect_left(order, (start_s, ""))])), None)
+
+    def windows_from(self, detector: str, start_s: float) -> Iterator[Row]:
+        """The segments that began at this time or later and whose windows count, in order."""
+        order = self._in_time.get(detector, [])
+        return self._that_count(order[bisect_left(order, (start_s, "")) :])
+
+    def _that_count(self, order: Iterable[tuple[float, str]]) -> Iterator[Row]:
+        for _, name in order:
+            row, present = self._windows[name], self._segments.get(name)
+            if present and present["state"] == "calibrated" and present["key"] == row["key"]:
+                yield row
 
     def runs(self) -> list[Row]:
         """Newest row of every run, oldest run first."""

@@ -17,6 +17,7 @@ SCRATCH = ".upramp-scratch"
 
 LEDGER = "ledger"
 PREPARED = "prepared"
+WINDOWS = "windows"
 LOCK = "lock"
 
 # What stage 1 makes of an uncal file.
@@ -91,6 +92,22 @@ def parse_name(name: str) -> InputName:
     return InputName(name, exposure_id, stem, int(match[1]) if match else None, False)
 
 
+def preceding(segment_id: str) -> str | None:
+    """What the same detector took directly before a segment, as far as the archive's names tell.
+
+    The segment before it; of the first one, the exposure before, because exposures of an activity are
+    numbered. None for the first exposure of an activity, and for other names.
+    """
+    match = _EXPOSURE.fullmatch(segment_id)
+    if match is None:
+        return None
+    exposure, segment, detector = match.groups()
+    if segment and int(segment) > 1:
+        return f"{exposure}-seg{int(segment) - 1:03d}_{detector}"
+    activity, _, number = exposure.rpartition("_")
+    return f"{activity}_{int(number) - 1:05d}_{detector}" if int(number) > 1 else None
+
+
 def is_input(name: str) -> bool:
     """Whether a file of this name in a folder is taken for an input."""
     return name.endswith("_uncal.fits") and not name.startswith(".")
@@ -114,6 +131,11 @@ def ledger_folder(output: Path) -> Path:
 def prepared_folder(cache: Path) -> Path:
     """Where the prepared references of a cache folder lie."""
     return cache / PREPARED
+
+
+def windows_file(ledger: Path, detector: str, segment_id: str, digest: str) -> Path:
+    """Where the windows of persistence that a segment left on its detector lie."""
+    return ledger / WINDOWS / detector.lower() / f"{segment_id}-{digest[:16]}.parquet"
 
 
 def lock_file(ledger: Path) -> Path:

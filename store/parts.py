@@ -94,13 +94,18 @@ def due(parts: list[Part], fan: int) -> list[Part]:
 
 
 def write(folder: Path, part: Part, table: pa.Table) -> None:
-    """Write a part aside, make its content durable and rename it into place.
+    """Write a part; see `put`."""
+    put(folder / part.name, table)
 
-    The rename itself is durable only after ``sync(folder)``.
+
+def put(path: Path, table: pa.Table) -> None:
+    """Write a table aside, make its content durable and rename it into place.
+
+    The rename itself is durable only after ``sync(path.parent)``.
     """
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
-    aside = folder / f".{part.name}.tmp"
+    aside = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         left = memoryview(buffer.getvalue())
@@ -109,7 +114,7 @@ def write(folder: Path, part: Part, table: pa.Table) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    aside.replace(folder / part.name)
+    aside.replace(path)
 
 
 def discard(folders: Iterable[Path], part: Part) -> None:

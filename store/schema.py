@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of a schema. Older files are read (columns they lack are null), newer refused."""
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -199,6 +199,35 @@ SCHEMAS: dict[str, pa.Schema] = {
             _col("mid_mjd", pa.float64(), "middle of the integration, UTC, MJD in days, if known"),
         ],
     ),
+    "persistence": _table(
+        "persistence",
+        "Windows of persistence from segment to segment: one row for each job that the step ran in.",
+        [
+            _col("job_id", pa.string(), _JOB, required=True),
+            _col("segment_id", pa.string(), _SEGMENT_ID, required=True),
+            _col("exposure_id", pa.string(), _EXPOSURE_ID),
+            _col("version", pa.int32(), _VERSION),
+            _col("key", pa.string(), "fingerprint of the products that were made with it", required=True),
+            _col("detector", pa.string(), "detector [DETECTOR]", required=True),
+            _col("start_s", pa.float64(), "start of the first integration, s since 1970", required=True),
+            _col("end_s", pa.float64(), "end of the last group, s since 1970", required=True),
+            _col("persistence_time", pa.float64(), "length of windows, s", required=True),
+            _col(
+                "windows",
+                pa.int64(),
+                "pixels whose window was open at the end, elsewhere on the detector too",
+            ),
+            _col("until_s", pa.float64(), "latest end of these windows, s since 1970"),
+            _col("path", pa.string(), "file of these windows; null if there are none"),
+            _col("bytes", pa.int64(), "size of the file"),
+            _col("sha256", pa.string(), "SHA-256 of the windows in it"),
+            _col("before", pa.string(), "segment before it on the detector, if its windows are known"),
+            _col(
+                "before_sha256", pa.string(), "SHA-256 of the windows it began with; null if there were none"
+            ),
+            _col("reason", pa.string(), "why it began without windows, or what it did not wait for longer"),
+        ],
+    ),
     "runs": _table(
         "runs",
         "Runs of the program: one row at the start, one at the end.",
@@ -233,6 +262,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "step_runs": ("job_id", "step_order"),
     "products": ("path", "created"),
     "integrations": ("job_id", "integration"),
+    "persistence": ("job_id",),
     "runs": ("run_id",),
     "commits": ("commit_no",),
 }

@@ -189,6 +189,27 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         Ledger.open(tmp_path, writer=True)
 
 
+def test_a_ledger_from_before_a_table_was_known_is_read_and_goes_on(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, writer=True) as ledger:
+        ledger.commit({"segments": [segment("a")]})
+    # as an older version left it: no folder, and no word of the table in the first commit
+    (tmp_path / "persistence" / Part(0, 0).name).unlink()
+    (tmp_path / "persistence").rmdir()
+    record = parts.read(tmp_path / "commits" / Part(0, 0).name, schema.SCHEMAS["commits"])
+    [row] = schema.python_rows(record)
+    counts = {name: n for name, n in row["tables"].items() if name != "persistence"}
+    older = schema.arrow_table("commits", [{"at": row["at"], "tables": counts}], 0)
+    parts.write(tmp_path / "commits", Part(0, 0), older)
+    assert Ledger.open(tmp_path).table("persistence", ["job_id"]).num_rows == 0
+    assert Ledger.open(tmp_path).state.windows("a") is None
+    with Ledger.open(tmp_path, writer=True, compact_every=2) as ledger:
+        row = {"job_id": "j", "segment_id": "a", "key": "k", "detector": "NIS"}
+        times = {"start_s": 0.0, "end_s": 1.0, "persistence_time": 5.0}
+        ledger.commit({"persistence": [{**row, **times}]})
+        ledger.compact()
+    assert Ledger.open(tmp_path).table("persistence").num_rows == 1
+
+
 def full_disk(*args: Any, **more: Any) -> Any:
     raise OSError(28, "No space left on device")
 

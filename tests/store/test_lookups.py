@@ -96,3 +96,39 @@ def test_runs_and_exposures_by_their_newest_row(ledger: Ledger) -> None:
         found = state.exposure("e")
         assert found is not None and found["segments_in"] == 2
         assert [len(state.exposures(*states)) for states in ((), ("completed",), ("partial",))] == [1, 1, 0]
+
+
+def left(name: str, start: float, key: str = "k", **more: Any) -> dict[str, Any]:
+    row = {"job_id": f"{name}-{key}", "segment_id": name, "key": key, "detector": "NRCA1", "start_s": start}
+    return {**row, "end_s": start + 40, "persistence_time": 100.0, **more}
+
+
+def test_windows_in_the_order_of_times(ledger: Ledger) -> None:
+    for name, start in (("c", 30.0), ("a", 10.0), ("b", 20.0)):
+        segments = [segment(name, "calibrated", key="k")]
+        ledger.commit({"segments": segments, "persistence": [left(name, start)]})
+    ledger.commit({"persistence": [left("other", 15.0, detector="NRCA2")]})
+    for state in (ledger.state, Ledger.open(ledger.root).state):
+        before = {start: state.windows_before("NRCA1", start) for start in (5.0, 10.0, 10.5, 30.0, 99.0)}
+        assert {s: row and row["segment_id"] for s, row in before.items()} == {
+            5.0: None,
+            10.0: None,
+            10.5: "a",
+            30.0: "b",
+            99.0: "c",
+        }
+        assert [row["segment_id"] for row in state.windows_from("NRCA1", 20.0)] == ["b", "c"]
+        assert state.windows_before("NRCA2", 99.0) is None, "no segment of that name is calibrated"
+        assert list(state.windows_from("NIS", 0.0)) == []
+
+
+def test_windows_count_as_long_as_their_segment_is_what_it_was(ledger: Ledger) -> None:
+    ledger.commit({"segments": [segment("a", "calibrated", key="k")], "persistence": [left("a", 10.0)]})
+    ledger.commit({"segments": [segment("a", "calibrated", key="without the step")]})
+    assert ledger.state.windows_before("NRCA1", 99.0) is None
+    assert ledger.state.windows("a")["key"] == "k"
+    ledger.commit({"segments": [segment("a", "calibrated", key="n")], "persistence": [left("a", 50.0, "n")]})
+    assert ledger.state.windows_before("NRCA1", 40.0) is None, "the time of a new version counts"
+    assert ledger.state.windows_before("NRCA1", 99.0)["key"] == "n"
+    ledger.commit({"segments": [segment("a", "failed", key="n")]})
+    assert ledger.state.windows_before("NRCA1", 99.0) is None

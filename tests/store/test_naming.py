@@ -99,3 +99,24 @@ def test_inputs_in_folders():
     assert not naming.is_input(".jw1_uncal.fits")
     assert not naming.is_input("jw1_uncal.fits.part")
     assert not naming.is_input("jw1_rate.fits")
+
+
+@pytest.mark.parametrize(
+    ("segment", "before"),
+    [
+        ("jw01234001001_02101_00003_nrca1", "jw01234001001_02101_00002_nrca1"),
+        ("jw01234001001_02101_00003-seg001_nrca1", "jw01234001001_02101_00002_nrca1"),
+        ("jw01234001001_02101_00003-seg010_nrca1", "jw01234001001_02101_00003-seg009_nrca1"),
+        ("jw01234001001_02101_00001_nrca1", None),
+        ("jw01234001001_02101_00001-seg002_nrca1", "jw01234001001_02101_00001-seg001_nrca1"),
+        ("jw01019001001_gs-acq1_2022117003102", None),
+        ("my data", None),
+    ],
+)
+def test_what_was_taken_directly_before(segment, before):
+    assert naming.preceding(segment) == before
+
+
+def test_windows_lie_in_the_ledger():
+    path = naming.windows_file(Path("/out/ledger"), "NRCA1", "jw1_nrca1", "0123456789abcdef" * 4)
+    assert path == Path("/out/ledger/windows/nrca1/jw1_nrca1-0123456789abcdef.parquet")
