@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from upramp.daemon.desk import never, refuse_changed
+from upramp.daemon import carried
+from upramp.daemon.desk import never
+from upramp.daemon.events import Before
 from upramp.daemon.machine import cores, peak_mb
 from upramp.daemon.planning import CalibrationJob, CalibrationPlan, PlannedStep, plan
+from upramp.daemon.reading import refuse_changed
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
@@ -64,17 +67,24 @@ GUIDER_TABLES = (
 
 @dataclass(frozen=True)
 class CalibrationOutcome:
-    """Rows for the ledger, and what it took."""
+    """Rows for the ledger, and what it took.
+
+    ``left``: the row about windows of persistence, where they go on from exposure to exposure.
+    """
 
     products: list[dict[str, Any]]
     step_runs: list[dict[str, Any]]
     integrations: list[dict[str, Any]]
     seconds: float
     peak_mb: float
+    left: dict[str, Any] | None = None
 
 
 def calibrate(
-    work: CalibrationPlan, input_sha256: str, stop: Callable[[], bool] = never
+    work: CalibrationPlan,
+    input_sha256: str,
+    stop: Callable[[], bool] = never,
+    before: Before | None = None,
 ) -> CalibrationOutcome:
     """Calibrate a file and publish its products.
 
@@ -85,6 +95,8 @@ def calibrate(
         Checksum of the file.
     stop : callable
         Asked now and then; once it is true, the work ends soon and nothing is published.
+    before : Before, optional
+        Windows of persistence to begin with.
 
     Raises
     ------
@@ -95,10 +107,12 @@ def calibrate(
     """
     started, clock = schema.now(), time.perf_counter()
     job_id = f"{work.uncal.segment_id}-{uuid.uuid4().hex[:12]}"
-    do = _guider if work.pipeline is pipelines.GUIDER else _stage1
-    result = do(work, job_id, stop)
+    if work.pipeline is pipelines.GUIDER:
+        result = _guider(work, job_id, stop)
+    else:
+        result = _stage1(work, job_id, stop, before)
     seconds, peak = time.perf_counter() - clock, peak_mb()
-    key = work.fingerprint(input_sha256)
+    key = work.fingerprint(input_sha256, before.sha256 if before else "")
     meta = work.uncal.meta
     products = [
         {
@@ -127,13 +141,15 @@ def calibrate(
             "step": s.name,
             "step_order": k,
             "state": "COMPLETE" if result.states[s.name][0] else "SKIPPED",
-            "reason": "; ".join((result.states[s.name][1], *s.notices)).strip("; "),
+            "reason": "; ".join(
+                filter(None, (result.states[s.name][1], *s.notices, *carried.notes(s.name, before)))
+            ),
             "parameters": parameter_rows(
                 {n: v for n, (v, _) in s.parameters.items()},
                 {n: _source(src) for n, (_, src) in s.parameters.items()},
             ),
             "pars_file": s.pars_file,
-            "references": _reference_rows(work, s),
+            "references": _reference_rows(work, s, before),
             "counters": {
                 n.partition(".")[2]: c for n, c in result.counters.items() if n.partition(".")[0] == s.name
             },
@@ -148,7 +164,8 @@ def calibrate(
         {"job_id": job_id, "integration": meta.int_start + k, **row}
         for k, row in enumerate(result.integrations)
     ]
-    return CalibrationOutcome(products, step_runs, integrations, seconds, peak)
+    left = result.left and {"job_id": job_id, "key": key, **result.left}
+    return CalibrationOutcome(products, step_runs, integrations, seconds, peak, left)
 
 
 def _source(text: str) -> str:
@@ -156,12 +173,12 @@ def _source(text: str) -> str:
     return text.partition(":")[0] if text.partition(":")[0] in schema.SOURCES else "config"
 
 
-def _reference_rows(work: CalibrationPlan, step: PlannedStep) -> list[dict[str, Any]]:
+def _reference_rows(work: CalibrationPlan, step: PlannedStep, before: Before | None) -> list[dict[str, Any]]:
     rows = []
     for row in step.references:
         best = step.best[row["type"]]
         rows.append({**row, "checksum": work.crds.checksum(best) if best.path else None})
-    return rows
+    return rows + carried.reference_rows(step.name, before)
 
 
 @dataclass
@@ -174,6 +191,7 @@ class _Result:
     wall: Mapping[str, float]
     cpu: Mapping[str, float]
     integrations: list[dict[str, Any]]
+    left: dict[str, Any] | None = None
 
 
 class _Sink:
@@ -217,13 +235,13 @@ def _average_dark_current(step: PlannedStep) -> float:
         return 0.0 if raw.has("AVDRKCUR") else float(raw.header.get("AVDRKCUR") or 0.0)
 
 
-def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
+def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before: Before | None) -> _Result:
     """Counts to rates, or of darks to corrected ramps, streamed."""
     config, uncal, meta = work.job.config, work.uncal, work.uncal.meta
     output = config.output.folder
     folder = scratch_folder(output, job_id)
     extras = Extras(lambda shape: DiskCube(shape, folder))
-    shared: dict[str, Any] = {"extras": extras}
+    shared: dict[str, Any] = {"extras": extras, **carried.to_begin_with(before)}
     steps: list[BoundStep] = []
     states: dict[str, tuple[bool, str]] = {}
     used: list[Prepared] = []
@@ -285,6 +303,7 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
         names = [s.name for s in work.steps]
         later = work.steps[names.index("ramp_fit") :] if rates else ()
         _may_publish(work, stop)
+        left = carried.keep(work, before, shared)
         published = writer.finish(
             cards, extras=extras.found, without={"ramp": {s.step.keyword for s in later}}
         )
@@ -296,7 +315,7 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
         for k, row in enumerate(rows):
             mid = mids.get(meta.int_start + k)
             row["mid_mjd"] = None if mid is None else float(mid)
-    return _Result(published, states, report.counters, report.wall, report.cpu, rows)
+    return _Result(published, states, report.counters, report.wall, report.cpu, rows, left)
 
 
 def _put_ramps(writer: ProductWriter, planes: Mapping[str, float], w: Window, lo: int, hi: int) -> None:

@@ -52,6 +52,7 @@ class Watch:
     poll_s: float = _least(0.05, 5.0)
     rescan_s: float = _least(1, 60.0)
     stale_s: float = _least(0, 600.0)
+    persistence_wait_s: float = _least(0, 600.0)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,14 @@ header, plan) and calibrating happen elsewhere and come back as events. ``upramp
 from __future__ import annotations
 
 import functools
-import hashlib
 import heapq
 import importlib.metadata
 import itertools
 import os
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,19 +23,23 @@ from typing import Any, Protocol
 
 from upramp.daemon.config import Config
 from upramp.daemon.events import (
+    Before,
     Event,
     FileSettled,
     Identity,
     LedgerRefused,
-    SegmentArrived,
     SegmentCalibrated,
     SegmentDue,
     SegmentFailed,
+    SegmentHeld,
     Tries,
+    Turn,
     Work,
 )
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify
-from upramp.stages.core.errors import Misconfigured, Retryable, Unprocessable, UprampError
+from upramp.daemon.order import Hold, Order, is_preceded
+from upramp.daemon.reading import look, plan_and_calibrate
+from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import schema
 
 AHEAD = 2
@@ -69,7 +70,12 @@ class Calibrator(Protocol):
     def plan(self, path: Path, settings: Settings) -> Any:
         """What would be done with a file; nothing is processed."""
 
-    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
+    def glance(self, path: Path) -> Turn | None:
+        """When a file's exposure was taken, and by which detector; None if it leaves nothing to others."""
+
+    def calibrate(
+        self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never, before: Before | None = None
+    ) -> Any:
         """Do it and publish the products; once ``stop()`` is true, end soon and publish nothing."""
 
 
@@ -85,11 +91,19 @@ class Calibration:
             calibrate.CalibrationJob(path, settings.run_id, config, config.assignments, settings.force)
         )
 
-    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
+    def glance(self, path: Path) -> Turn | None:
+        """See ``planning.glance``."""
+        from upramp.daemon import planning
+
+        return planning.glance(path)
+
+    def calibrate(
+        self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never, before: Before | None = None
+    ) -> Any:
         """See ``calibrate.calibrate``."""
         from upramp.daemon import calibrate
 
-        return calibrate.calibrate(plan, input_sha256, stop)
+        return calibrate.calibrate(plan, input_sha256, stop, before)
 
 
 class Ledger(Protocol):
@@ -108,6 +122,14 @@ class _Read:
     """A reader is free again; ``event`` is what it found."""
 
     event: Event | None
+
+
+@dataclass(frozen=True)
+class _Glanced:
+    """A reader is free again; it only looked when the exposure in a file was taken."""
+
+    path: Path
+    turn: Turn | None
 
 
 Handler = Callable[["Desk", Any], Sequence[Event]]
@@ -133,6 +155,8 @@ class Desk:
         Are told every event, before it is handled.
     in_hand : dict
         Files between settling and the end of their work.
+    order : Order
+        Whose turn it is, where exposures of a detector follow each other.
     """
 
     settings: Settings
@@ -146,9 +170,10 @@ class Desk:
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     in_hand: dict[Path, Identity] = field(default_factory=dict)
+    order: Order = field(default_factory=Order)
 
     def __post_init__(self) -> None:
-        self.inbox: SimpleQueue[Event | _Read | None] = SimpleQueue()
+        self.inbox: SimpleQueue[Event | _Read | _Glanced | None] = SimpleQueue()
         self._unread: deque[tuple[Identity, str, Tries]] = deque()
         self._reading = False
         self._timers: list[tuple[float, int, Any]] = []
@@ -161,6 +186,7 @@ class Desk:
     def read(self, identity: Identity, sha256: str, tries: Tries) -> None:
         """Have a file read in; ``SegmentArrived`` or ``SegmentFailed`` follows. No checksum: compute it."""
         self.in_hand[identity.path] = identity
+        self.order.expect(identity.path)
         self._unread.append((identity, sha256, tries))
 
     def begin(self, work: Work) -> None:
@@ -175,9 +201,9 @@ class Desk:
 
         if self.crew.in_process:
             stop = self.abandoned.is_set
-            self.crew.submit(finished, self.calibrator.calibrate, work.plan, work.sha256, stop)
+            self.crew.submit(finished, self.calibrator.calibrate, work.plan, work.sha256, stop, work.before)
         else:
-            job = (self.calibrator, work.identity, self.settings, work.sha256)
+            job = (self.calibrator, work.identity, self.settings, work.sha256, work.before)
             self.crew.submit(finished, plan_and_calibrate, *job)
 
     def later(self, seconds: float, event: Any) -> None:
@@ -187,7 +213,12 @@ class Desk:
     def release(self, identity: Identity) -> None:
         """A file's work is over."""
         if self.in_hand.get(identity.path) == identity:
-            del self.in_hand[identity.path]
+            self.drop(identity.path)
+
+    def drop(self, path: Path) -> None:
+        """A file is in nobody's hands any more, whichever content it had."""
+        self.in_hand.pop(path, None)
+        self.order.forget(path)
 
     def commit(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Write to the ledger; time, run and version are filled in where a row has none."""
@@ -232,6 +263,11 @@ class Desk:
             try:
                 event = self.inbox.get(timeout=self._patience())
             except Empty:
+                event = None
+            if isinstance(event, _Glanced):
+                self._reading = False
+                if event.path in self.in_hand:
+                    self.order.know(event.path, event.turn)
                 event = None
             if isinstance(event, _Read):
                 self._reading = False
@@ -280,98 +316,55 @@ class Desk:
             failure = classify(error, identity.path)
             return [SegmentFailed(identity, failure, tries, work.sha256 if work else "", work)]
 
+    @property
+    def held(self) -> list[tuple[Work, Hold]]:
+        """What waits for those before it, and why."""
+        holds = [(work, self._hold(work)) for work in self.queue.waiting if work.turn is not None]
+        return [(work, hold) for work, hold in holds if hold is not None]
+
+    def _hold(self, work: Work) -> Hold | None:
+        if work.turn is None:
+            return None
+        return self.order.hold(work, self.clock(), lambda name: is_preceded(name, self.ledger.state))
+
     def _start_due(self) -> None:
-        while (work := self.queue.take()) is not None:
+        while (work := self.queue.take(lambda work: self._hold(work) is None)) is not None:
             self.dispatch(SegmentDue(work))
-        if self._unread and not self._reading and len(self.queue) < self.queue.room + AHEAD:
-            identity, sha256, tries = self._unread.popleft()
-            self._reading = True
+        held = self.held
+        for work, hold in held:
+            if hold != Hold() and self.order.is_news(work):
+                left = None if hold.until is None else hold.until - self.clock()
+                self.dispatch(SegmentHeld(work, hold.behind, left))
+        if self._reading:
+            return
+        if held and (path := self.order.unknown) is not None:
+            self._glance(path)
+        elif self._unread and len(self.queue) - len(held) < self.queue.room + AHEAD:
+            self._read_next()
 
-            def read(event: Event | None, error: BaseException | None) -> None:
-                if error is not None:
-                    event = SegmentFailed(identity, classify(error, identity.path), tries, sha256)
-                self.inbox.put(_Read(event))
+    def _glance(self, path: Path) -> None:
+        self._reading = True
+        self.readers.submit(
+            lambda turn, error: self.inbox.put(_Glanced(path, turn)), self.calibrator.glance, path
+        )
 
-            self.readers.submit(read, look, self.calibrator, self.settings, identity, sha256, tries)
+    def _read_next(self) -> None:
+        first = self.order.earliest([identity.path for identity, *_ in self._unread])
+        identity, sha256, tries = self._unread[first]
+        del self._unread[first]
+        self._reading = True
+
+        def read(event: Event | None, error: BaseException | None) -> None:
+            if error is not None:
+                event = SegmentFailed(identity, classify(error, identity.path), tries, sha256)
+            self.inbox.put(_Read(event))
+
+        self.readers.submit(read, look, self.calibrator, self.settings, identity, sha256, tries)
 
     def _patience(self) -> float | None:
         if not self._timers:
             return None
         return max(self._timers[0][0] - self.clock(), 0.0)
-
-
-def identify(path: Path) -> Identity:
-    """Size and time of a regular file.
-
-    Raises
-    ------
-    Unprocessable
-        If it is a folder, a pipe or the like.
-    OSError
-        If it cannot be looked at.
-    """
-    facts = path.stat()
-    if stat.S_ISDIR(facts.st_mode):
-        raise Unprocessable(f"{path.name!r} is a folder with the name of a file; rename it or move it away")
-    if not stat.S_ISREG(facts.st_mode):
-        raise Unprocessable(f"{path.name!r} is not a regular file but a device, pipe or socket; move it away")
-    return Identity(path, facts.st_size, facts.st_mtime_ns)
-
-
-def changed_since(identity: Identity) -> bool:
-    """Whether another content lies there now. A file that went away after it was read has not changed."""
-    if identity.size == identity.mtime_ns == 0:
-        return False
-    try:
-        return identify(identity.path) != identity
-    except FileNotFoundError:
-        return False
-    except (OSError, UprampError):
-        return True
-
-
-def refuse_changed(identity: Identity) -> None:
-    """See that a file is still the one that was read.
-
-    Raises
-    ------
-    Retryable
-        If another content lies there now.
-    """
-    if changed_since(identity):
-        raise Retryable(
-            f"{identity.path} changed while it was calibrated; it is taken anew once it lies still"
-        )
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, lower-case hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256: str, tries: Tries) -> Event:
-    """Read a file in: its checksum and, meanwhile, its header and the plan. Runs on a reader."""
-    try:
-        with ThreadPoolExecutor(1, thread_name_prefix="checksum") as beside:
-            digest = beside.submit(lambda: sha256 or sha256_of(identity.path))
-            try:
-                plan = calibrator.plan(identity.path, settings)
-            finally:
-                sha256 = digest.result()
-        uncal = plan.uncal
-        key, ids = plan.fingerprint(sha256), (uncal.segment_id, uncal.exposure_id)
-        refuse_changed(identity)
-        return SegmentArrived(Work(identity, sha256, *ids, key, plan, tries, plan.notices))
-    except Exception as error:
-        return SegmentFailed(identity, classify(error, identity.path), tries, sha256)
-
-
-def plan_and_calibrate(calibrator: Calibrator, identity: Identity, settings: Settings, sha256: str) -> Any:
-    """Plan again and calibrate, in a worker process: plans hold open files and do not travel."""
-    plan = calibrator.plan(identity.path, settings)
-    refuse_changed(identity)
-    return calibrator.calibrate(plan, sha256)
 
 
 @functools.cache

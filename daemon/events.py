@@ -31,12 +31,40 @@ class Tries:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """The place of a segment among those of its detector, where persistence goes on from one to the next.
+
+    ``start`` and ``end`` of its groups, s since 1970; ``seconds`` that windows of persistence last.
+    """
+
+    detector: str
+    start: float
+    end: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a segment takes over from the one before it on its detector.
+
+    ``segment_id``: whose windows of persistence, "" if of none. ``path`` and ``sha256``: where they are and
+    what they are, None and "" if there are none. ``reason``: why there are none, or what was not waited for.
+    """
+
+    segment_id: str = ""
+    path: Path | None = None
+    sha256: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Work:
     """One segment to be calibrated: the file as it was read, and what is planned for it.
 
     ``plan`` is what the calibrator made of the file; handlers read its ``segment_id``,
     ``exposure_id`` and ``fingerprint`` through the calibrator's facts, never its inside. ``notices``:
-    (step, what its parameters ask for and this version does not do).
+    (step, what its parameters ask for and this version does not do). ``turn``: None where the exposures of
+    the detector need no order; ``before`` is known once it is this one's turn.
     """
 
     identity: Identity
@@ -47,6 +75,8 @@ class Work:
     plan: Any
     tries: Tries = field(default_factory=Tries)
     notices: Sequence[tuple[str, str]] = ()
+    turn: Turn | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,26 @@ class SegmentArrived:
     """The file was read: it is a segment of an exposure, and it is known what would be done."""
 
     work: Work
+
+
+@dataclass(frozen=True)
+class SegmentHeld:
+    """It waits for the one before it on its detector.
+
+    ``behind``: the file that comes first, None where nothing is known of it; then ``seconds`` are waited.
+    """
+
+    work: Work
+    behind: Path | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PredecessorMissing:
+    """Nothing came before it on its detector while it waited; it goes on without."""
+
+    work: Work
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -146,6 +196,17 @@ class SegmentSuperseded:
 
 
 @dataclass(frozen=True)
+class SegmentOutdated:
+    """It was calibrated with other windows of persistence than are known now; ``again``: it is done anew."""
+
+    path: Path
+    segment_id: str
+    exposure_id: str
+    reason: str
+    again: bool
+
+
+@dataclass(frozen=True)
 class ProductSuperseded:
     """A product was replaced, or what it was made from no longer counts."""
 
@@ -204,6 +265,8 @@ class LedgerRefused:
 Event = (
     FileSettled
     | SegmentArrived
+    | SegmentHeld
+    | PredecessorMissing
     | SegmentDue
     | SegmentStarted
     | SegmentCalibrated
@@ -211,6 +274,7 @@ Event = (
     | FileSkipped
     | SegmentCommitted
     | SegmentSuperseded
+    | SegmentOutdated
     | ProductSuperseded
     | RetryPlanned
     | FileFailed

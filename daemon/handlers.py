@@ -27,11 +27,12 @@ are only ever read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from upramp.daemon import records
-from upramp.daemon.desk import Desk, Handler, changed_since, identify, upramp_version
+from upramp.daemon.desk import Desk, Handler, upramp_version
 from upramp.daemon.events import (
     Event,
     ExposureCompleted,
@@ -40,6 +41,7 @@ from upramp.daemon.events import (
     FileSettled,
     FileSkipped,
     Identity,
+    PredecessorMissing,
     ProductSuperseded,
     RetryPlanned,
     SegmentArrived,
@@ -47,11 +49,14 @@ from upramp.daemon.events import (
     SegmentCommitted,
     SegmentDue,
     SegmentFailed,
+    SegmentOutdated,
     SegmentStarted,
     SegmentSuperseded,
     Work,
 )
 from upramp.daemon.jobs import after, classify, final_for_content, next_pause
+from upramp.daemon.order import is_preceded, outdated, with_windows
+from upramp.daemon.reading import changed_since, identify
 from upramp.stages.core.errors import UprampError
 from upramp.store import schema
 from upramp.store.lookups import superseded
@@ -84,14 +89,24 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
 
 
 def on_segment_arrived(desk: Desk, event: SegmentArrived) -> Sequence[Event]:
-    """Line up. What waits from an older reading of the same file gives way."""
-    desk.queue.put(event.work)
+    """Line up. What waits from an older reading of the same file gives way.
+
+    Where persistence goes on from exposure to exposure, the service waits for what may come before this one.
+    """
+    work, wait_s = event.work, desk.settings.config.watch.persistence_wait_s
+    desk.queue.put(work)
+    desk.order.know(work.identity.path, work.turn)
+    if work.turn is not None and desk.settings.service:
+        as_it_is = with_windows(work, desk.ledger.state)
+        if not _is_done(desk, desk.ledger.state.segment(work.segment_id), as_it_is):
+            desk.order.wait(work.identity.path, desk.clock() + wait_s)
+            desk.later(wait_s, None)
     return []
 
 
 def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
     """Calibrate, unless the ledger has it done with the same input, parameters and references."""
-    work = event.work
+    work = with_windows(event.work, desk.ledger.state)
     present = desk.ledger.state.segment(work.segment_id)
     if not desk.settings.force and _is_done(desk, present, work):
         desk.queue.done(work)
@@ -99,8 +114,15 @@ def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
         same = present["path"] == str(work.identity.path)
         reason = "unchanged" if same else f"same content as {present['path']}, which is calibrated"
         return [FileSkipped(work.identity.path, work.segment_id, reason)]
+    told: list[Event] = []
+    if work.before and desk.order.waited(work) and not is_preceded(work.segment_id, desk.ledger.state):
+        wait_s = desk.settings.config.watch.persistence_wait_s
+        missing = f"nothing came directly before it within {wait_s:g} s"
+        reason = "; ".join(filter(None, (missing, work.before.reason)))
+        work = replace(work, before=replace(work.before, reason=reason))
+        told = [PredecessorMissing(work, wait_s)]
     desk.begin(work)
-    return [SegmentStarted(work)]
+    return [*told, SegmentStarted(work)]
 
 
 def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Event]:
@@ -120,7 +142,10 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         "products": [*old_products, *products],
         "integrations": [{**about, "version": version, **i} for i in outcome.integrations],
     }
+    if outcome.left is not None:
+        tables["persistence"] = [{**about, "version": version, **outcome.left}]
     paths = [str(p["path"]) for p in products]
+    times = _times(desk, work.segment_id, outcome.left)
     news = _count_exposure(desk, tables, row, paths)
     before = list(desk.ledger.state.products(segment_id=work.segment_id))
     desk.commit(tables)
@@ -138,7 +163,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         outcome.step_runs,
         _counters(outcome.step_runs),
     )
-    return [*_superseded_events(retired, before), committed, *news]
+    return [*_superseded_events(retired, before), committed, *news, *_followers(desk, times)]
 
 
 def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
@@ -155,6 +180,7 @@ def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
     version, sha256 = _failed_version(desk, segment_id, present, identity, event.sha256)
     row = records.failed_row(identity, sha256, work, version, failure, tries.attempts, state)
     told: list[Event] = []
+    times = _times(desk, segment_id)
     if present and _goes_on_counting(present, row, work):
         desk.commit({"segments": [row, records.plain(present)]})
     else:
@@ -167,7 +193,8 @@ def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
         desk.queue.done(work)
     if pause is None:
         desk.release(identity)
-        return [*told, FileFailed(identity.path, segment_id, failure, tries.attempts)]
+        failed = FileFailed(identity.path, segment_id, failure, tries.attempts)
+        return [*told, failed, *_followers(desk, times)]
     desk.later(pause, FileSettled(identity.path, tries))
     return [*told, RetryPlanned(identity.path, segment_id, failure, tries.attempts, pause)]
 
@@ -185,7 +212,7 @@ HANDLERS: dict[type, Handler] = {
 def _on_vanished(desk: Desk, event: FileSettled, error: FileNotFoundError) -> Sequence[Event]:
     """A file that went away is a failure only if nothing is known of its segment."""
     segment_id, _ = records.names_of(event.path)
-    desk.in_hand.pop(event.path, None)
+    desk.drop(event.path)
     present = desk.ledger.state.segment(segment_id)
     if present and present["state"] == "calibrated":
         return [FileSkipped(event.path, segment_id, "gone; it was calibrated before")]
@@ -224,6 +251,9 @@ def _same_upramp(row: Row) -> bool:
 
 def _is_done(desk: Desk, present: Row | None, work: Work) -> bool:
     if present is None or present["state"] != "calibrated" or present["key"] != work.fingerprint:
+        return False
+    left = desk.ledger.state.windows(work.segment_id) if work.turn else None
+    if left and left["path"] and not Path(left["path"]).exists():
         return False
     return bool(desk.ledger.state.done(work.fingerprint))
 
@@ -304,6 +334,31 @@ def _count_exposure(desk: Desk, tables: dict[str, Any], row: Row, products: Sequ
         return []
     segments = [member["segment_id"] for member in count.calibrated]
     return [ExposureCompleted(exposure_id, segments, count.integrations)]
+
+
+def _times(desk: Desk, segment_id: str, left: Row | None = None) -> list[tuple[str, float]]:
+    """Detector and time of what a segment left, and leaves now: from there on others may be concerned."""
+    rows = [row for row in (desk.ledger.state.windows(segment_id), left) if row]
+    return sorted({(row["detector"], row["start_s"]) for row in rows})
+
+
+def _followers(desk: Desk, times: Sequence[tuple[str, float]]) -> list[Event]:
+    """Segments that began with other windows than are known now: the service does them again.
+
+    What follows on these is seen once they are recorded in their turn, and what is at work is seen then.
+    """
+    told: list[Event] = []
+    for row in outdated(times, desk.ledger.state):
+        segment_id, detector = row["segment_id"], row["detector"]
+        path = Path(desk.ledger.state.segment(segment_id)["path"])
+        if path in desk.in_hand:
+            continue
+        reason = f"the windows of persistence that {detector} had before it are others now"
+        again = desk.settings.service
+        told.append(SegmentOutdated(path, segment_id, row["exposure_id"], reason, again))
+        if again:
+            told.append(FileSettled(path))
+    return told
 
 
 def _counters(step_runs: Sequence[Row]) -> dict[str, int]:

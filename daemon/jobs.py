@@ -158,14 +158,15 @@ class Queue:
                 return
         self._waiting.append(work)
 
-    def take(self) -> Work | None:
-        """The next work that may start now, or None."""
+    def take(self, may_start: Callable[[Work], bool] = lambda work: True) -> Work | None:
+        """The next work that may start now, or None. ``may_start`` may hold some back; others pass them."""
         if len(self._running) >= self.room or any(w.tries.crashes for w in self._running.values()):
             return None
         blocked = set(self._running)
         for i, work in enumerate(self._waiting):
             alone = work.tries.crashes > 0
-            if work.segment_id not in blocked and not (alone and self._running):
+            free = work.segment_id not in blocked and not (alone and self._running)
+            if free and may_start(work):
                 del self._waiting[i]
                 self._running[work.segment_id] = work
                 return work

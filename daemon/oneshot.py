@@ -22,6 +22,7 @@ from upramp.daemon.events import (
     FileSkipped,
     RetryPlanned,
     SegmentCommitted,
+    SegmentOutdated,
     SegmentStarted,
 )
 from upramp.daemon.jobs import Crew
@@ -47,6 +48,7 @@ class Summary:
     failed: list[FileFailed | FileSkipped] = field(default_factory=list)
     completed: list[ExposureCompleted] = field(default_factory=list)
     contradicted: list[ExposureContradicted] = field(default_factory=list)
+    outdated: list[SegmentOutdated] = field(default_factory=list)
     unsupported: dict[tuple[str, str], None] = field(default_factory=dict)
     seconds: float = 0.0
     megabytes: float = 0.0
@@ -66,6 +68,8 @@ class Summary:
                 self.skipped.append(event)
             case ExposureCompleted():
                 self.completed.append(event)
+            case SegmentOutdated():
+                self.outdated.append(event)
             case ExposureContradicted():
                 self.contradicted.append(event)
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from upramp.daemon.config import Config
-from upramp.daemon.desk import identify, upramp_version
-from upramp.daemon.events import Identity
+from upramp.daemon.desk import upramp_version
+from upramp.daemon.events import Identity, Turn
 from upramp.daemon.logs import bound, get_logger
+from upramp.daemon.reading import identify
 from upramp.stages import pipelines
+from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Step
 from upramp.stages.core.whole import WholeStep
+from upramp.stages.stage1 import persistence
 from upramp.store.provenance import fingerprint
 from upramp.store.references import Best, Crds, CrdsSettings, open_crds
 from upramp.store.uncal import Uncal, open_uncal
@@ -92,12 +95,26 @@ class CalibrationPlan:
         return self.crds.version
 
     @property
+    def turn(self) -> Turn | None:
+        """Its place among the segments of its detector, if windows of persistence go on from one to the next.
+
+        They do where the step runs and no file of windows was given.
+        """
+        step = next((s for s in self.steps if s.name == "persistence" and s.runs), None)
+        if step is None or step.params.persistence_array_file:
+            return None
+        return turn_of(self.uncal.meta, step.params.persistence_time)
+
+    @property
     def notices(self) -> list[tuple[str, str]]:
         """(step, what its parameters ask for and this version does not do)."""
         return [(s.name, notice) for s in self.steps for notice in s.notices]
 
-    def fingerprint(self, input_sha256: str) -> str:
-        """What the products would be made from, as one number."""
+    def fingerprint(self, input_sha256: str, windows_sha256: str = "") -> str:
+        """What the products would be made from, as one number.
+
+        ``windows_sha256``: checksum of the windows of persistence to begin with, "" for none.
+        """
         steps = [
             (s.name, {n: v for n, (v, _) in s.parameters.items()} | {"state": s.state, "reason": s.reason})
             for s in self.steps
@@ -109,7 +126,29 @@ class CalibrationPlan:
             for s in self.steps
             for b in s.best.values()
         }
+        if windows_sha256:
+            references["persistence_windows"] = windows_sha256
         return fingerprint(input_sha256, steps, references, upramp_version())
+
+
+def turn_of(meta: ExposureMeta, seconds: float = 0.0) -> Turn:
+    """When a segment was taken, and by which detector; ``seconds`` that windows of persistence last."""
+    return Turn(meta.detector, *persistence.span(meta), float(seconds))
+
+
+def glance(path: Path) -> Turn | None:
+    """The turn of a file that others may have to wait for; None if its times are not known.
+
+    Raises
+    ------
+    Unprocessable
+        If the file is no level-1b exposure.
+    Retryable
+        If it cannot be read for the time being.
+    """
+    meta = open_uncal(path).meta
+    known = meta.exposure_start > 0 and pipelines.for_exposure(meta) is not pipelines.GUIDER
+    return turn_of(meta) if known else None
 
 
 _opened: dict[tuple[Any, ...], Crds] = {}

@@ -84,6 +84,14 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
     if summary.unsupported:
         out.print("asked for by parameters, and not in this version", style="yellow")
         _lines(out, [f"{step}: {notice}" for step, notice in summary.unsupported])
+    if summary.outdated:
+        out.print(
+            f"to be given again: {_files(len(summary.outdated))}, calibrated before with other windows of "
+            "persistence than those that this run left",
+            style="yellow",
+            soft_wrap=True,
+        )
+        _lines(out, [printable(str(event.path)) for event in summary.outdated])
     for exposure in summary.contradicted:
         out.print(f"exposure {exposure.exposure_id}: {exposure.reason}", style="red", soft_wrap=True)
     if summary.interrupted:
@@ -155,6 +163,9 @@ def print_status(out: Console, facts: Mapping[str, Any]) -> None:
             if service[what]:
                 out.print(f"{what.replace('_', ' ')}: {len(service[what])}")
                 _lines(out, [Path(name).name for name in service[what]])
+        if held := service.get("held"):
+            out.print(f"queued until it is their turn on their detector, for persistence: {len(held)}")
+            _lines(out, [f"{one['segment_id']} {_held(one)}" for one in held])
         if service["unread"]:
             out.print(f"to be read in: {service['unread']}")
     else:
@@ -179,6 +190,15 @@ def print_status(out: Console, facts: Mapping[str, Any]) -> None:
     out.print(f"products: {facts['products_total']}, the last")
     _lines(out, [f"{row['created']:%Y-%m-%d %H:%M:%S} {row['path']}" for row in facts["products"]])
     out.print(f"ledger {facts['ledger']}", style="dim", soft_wrap=True)
+
+
+def _held(one: Mapping[str, Any]) -> str:
+    """What a segment waits for."""
+    if one["behind"]:
+        return f"waits for {printable(Path(one['behind']).name)}"
+    if one["until"]:
+        return f"waits {max(one['until'] - time.time(), 0.0):.0f} s more for what may come before it"
+    return "waits until the times of all files are known"
 
 
 # upramp explain

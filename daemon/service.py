@@ -27,6 +27,7 @@ from upramp.daemon.events import (
     FileSettled,
     RetryPlanned,
     SegmentCommitted,
+    SegmentHeld,
     SegmentStarted,
 )
 from upramp.daemon.jobs import Crew
@@ -189,7 +190,7 @@ class Live:
 
     def hear(self, event: Event) -> None:
         """Write when work begins or ends. A listener of the desk."""
-        if isinstance(event, SegmentStarted | SegmentCommitted | FileFailed | RetryPlanned):
+        if isinstance(event, SegmentStarted | SegmentHeld | SegmentCommitted | FileFailed | RetryPlanned):
             self.write()
 
     def beat(self, desk: Desk, event: Beat) -> list[Any]:
@@ -205,6 +206,14 @@ class Live:
             "at": time.time(),
             "running": [work.segment_id for work in self.desk.queue.running],
             "queued": [work.segment_id for work in self.desk.queue.waiting],
+            "held": [
+                {
+                    "segment_id": work.segment_id,
+                    "behind": hold.behind and str(hold.behind),
+                    "until": hold.until and time.time() + hold.until - self.desk.clock(),
+                }
+                for work, hold in self.desk.held
+            ],
             "unread": self.desk.unread,
             "not_whole": [str(path) for path in self.watcher.waiting()],
         }

@@ -9,10 +9,13 @@ from upramp.daemon.events import (
     FileFailed,
     FileSkipped,
     LedgerRefused,
+    PredecessorMissing,
     ProductSuperseded,
     RetryPlanned,
     SegmentArrived,
     SegmentCommitted,
+    SegmentHeld,
+    SegmentOutdated,
     SegmentStarted,
     SegmentSuperseded,
 )
@@ -27,6 +30,12 @@ def tell(event: Event) -> None:
         case SegmentArrived(work) | SegmentStarted(work):
             with bound(segment_id=work.segment_id, exposure_id=work.exposure_id):
                 _tell_work(event)
+        case SegmentHeld(work) | PredecessorMissing(work):
+            with bound(segment_id=work.segment_id, exposure_id=work.exposure_id):
+                _tell_order(event)
+        case SegmentOutdated():
+            with bound(segment_id=event.segment_id, exposure_id=event.exposure_id):
+                log.warning("segment_outdated", path=str(event.path), reason=event.reason, again=event.again)
         case SegmentCommitted() | SegmentSuperseded() | ProductSuperseded():
             with bound(segment_id=event.segment_id, exposure_id=event.exposure_id):
                 _tell_made(event)
@@ -56,6 +65,16 @@ def _tell_work(event: SegmentArrived | SegmentStarted) -> None:
         log.info(
             "segment_arrived", path=path, checksum=work.sha256, segment=meta.segment, segments=meta.segments
         )
+
+
+def _tell_order(event: SegmentHeld | PredecessorMissing) -> None:
+    path = str(event.work.identity.path)
+    if isinstance(event, PredecessorMissing):
+        log.info("predecessor_missing", path=path, wait_s=event.seconds)
+    else:
+        behind = str(event.behind) if event.behind else None
+        wait = None if event.seconds is None else round(event.seconds, 3)
+        log.info("segment_held", path=path, behind=behind, wait_s=wait)
 
 
 def _tell_made(event: SegmentCommitted | SegmentSuperseded | ProductSuperseded) -> None:

@@ -154,6 +154,27 @@ EVENTS: dict[str, Event] = {
             "segments": "how many the exposure has, EXSEGTOT",
         },
     ),
+    "segment_held": Event(
+        "With persistence: a segment waits for the one before it on its detector; told once.",
+        fields={
+            "path": _PATH,
+            "behind": "the file that comes first; null if none was seen yet",
+            "wait_s": "seconds that it is waited for at most; null while that file is at work",
+        },
+    ),
+    "predecessor_missing": Event(
+        "With persistence: nothing came before a segment while it waited; it goes on without.",
+        fields={"path": _PATH, "wait_s": "seconds that it could have come in"},
+    ),
+    "segment_outdated": Event(
+        "With persistence: what came before a segment left other windows than it was calibrated with.",
+        "warning",
+        {
+            "path": _PATH,
+            "reason": _REASON,
+            "again": "whether it is calibrated anew now; `upramp run` does so when the file is given again",
+        },
+    ),
     "segment_started": Event("Calibration of a segment begins.", fields={"path": _PATH, "attempt": _ATTEMPT}),
     "step_finished": Event(
         "A step is done.",

@@ -16,12 +16,12 @@ import pytest
 from upramp.daemon import handlers
 from upramp.daemon.config import Config, Output, Store
 from upramp.daemon.desk import Desk, Settings, never
-from upramp.daemon.events import Event, FileSettled
+from upramp.daemon.events import Before, Event, FileSettled, Turn
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy
 from upramp.stages.core.errors import Unprocessable
 from upramp.store import schema
 from upramp.store.ledger import Ledger
-from upramp.store.naming import parse_name
+from upramp.store.naming import parse_name, windows_file
 
 
 class Kill(BaseException):
@@ -55,7 +55,11 @@ class Clock:
 
 
 class FakeCalibrator:
-    """Plans from JSON files, 'calibrates' by writing their text twice. Fails as its files ask it to."""
+    """Plans from JSON files, 'calibrates' by writing their text twice. Fails as its files ask it to.
+
+    A file with a "time", [start, end], is one whose persistence goes on: it leaves windows that hang on its
+    text and on those it began with, and last for "seconds".
+    """
 
     def __init__(self, hook: Callable[[str], None] = lambda where: None) -> None:
         self.hook = hook
@@ -63,7 +67,16 @@ class FakeCalibrator:
         self.failures: dict[str, list[BaseException]] = {}
         self.parameters = "default"
         self.notices: list[tuple[str, str]] = []
+        self.begun: dict[str, Before | None] = {}
         self.during: Callable[[Path], None] = lambda path: None
+
+    def glance(self, path: Path) -> Turn | None:
+        return self.turn(json.loads(path.read_text()))
+
+    def turn(self, facts: dict[str, Any]) -> Turn | None:
+        if "time" not in facts:
+            return None
+        return Turn(facts.get("detector", "NRCA1"), *facts["time"], facts.get("seconds", 100.0))
 
     def plan(self, path: Path, settings: Settings) -> Any:
         try:
@@ -92,19 +105,24 @@ class FakeCalibrator:
             segment_id=name.segment_id, exposure_id=name.exposure_id, meta=meta, header={}, path=path
         )
 
-        def fingerprint(sha256: str) -> str:
-            return hashlib.sha256(f"{sha256} {self.parameters}".encode()).hexdigest()
+        def fingerprint(sha256: str, windows: str = "") -> str:
+            return hashlib.sha256(f"{sha256} {self.parameters}{windows}".encode()).hexdigest()
 
+        turn = None if facts.get("off") else self.turn(facts)
         facts = {"settings": settings, "text": path.read_text(), "notices": self.notices}
-        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, **facts)
+        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, turn=turn, **facts)
 
-    def calibrate(self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never) -> Any:
+    def calibrate(
+        self, plan: Any, input_sha256: str, stop: Callable[[], bool] = never, before: Before | None = None
+    ) -> Any:
         uncal, output = plan.uncal, plan.settings.config.output.folder
         self.hook("calibrate")
         if waiting := self.failures.get(uncal.path.name):
             raise waiting.pop(0)
         self.during(uncal.path)
         self.calibrated.append(uncal.path.name)
+        self.begun[uncal.segment_id] = before
+        key = plan.fingerprint(input_sha256, before.sha256 if before else "")
         job = f"{uncal.segment_id}-{len(self.calibrated)}-{os.urandom(4).hex()}"
         products = []
         output.mkdir(parents=True, exist_ok=True)
@@ -121,7 +139,7 @@ class FakeCalibrator:
                     "kind": kind,
                     "created": schema.now(),
                     "bytes": target.stat().st_size,
-                    "key": plan.fingerprint(input_sha256),
+                    "key": key,
                     "inputs": [{"path": str(uncal.path), "sha256": input_sha256}],
                     "job_ids": [job],
                 }
@@ -142,7 +160,34 @@ class FakeCalibrator:
             ],
             seconds=0.5,
             peak_mb=100.0,
+            left=self.leave(plan, before, job, key),
         )
+
+    def leave(self, plan: Any, before: Before | None, job: str, key: str) -> dict[str, Any] | None:
+        turn = plan.turn
+        if turn is None:
+            return None
+        text = f"{plan.text} after {before.sha256 if before else ''}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        path = windows_file(plan.settings.config.store_folder, turn.detector, plan.uncal.segment_id, digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return {
+            "job_id": job,
+            "key": key,
+            "detector": turn.detector,
+            "start_s": turn.start,
+            "end_s": turn.end,
+            "persistence_time": turn.seconds,
+            "windows": 1,
+            "until_s": turn.end + turn.seconds,
+            "path": str(path),
+            "bytes": len(text),
+            "sha256": digest,
+            "before": before and (before.segment_id or None),
+            "before_sha256": before and (before.sha256 or None),
+            "reason": before and (before.reason or None),
+        }
 
 
 class HookedLedger:
@@ -175,6 +220,7 @@ class Workshop:
         self.calibrator = FakeCalibrator(lambda where: self.hook(where))
         self.told: list[Event] = []
         self.policy = RetryPolicy(attempts=3)
+        self.room = 1
 
     def write(self, name: str, folder: Path | None = None, mtime: int | None = None, **facts: Any) -> Path:
         """An input file; content follows from ``facts``."""
@@ -201,7 +247,7 @@ class Workshop:
             self.calibrator,
             crew=Crew(Inline, in_process=True),
             readers=Crew(Inline, in_process=True),
-            queue=Queue(1),
+            queue=Queue(self.room),
             handlers=handlers.HANDLERS,
             policy=self.policy,
             listeners=[self.told.append],

@@ -63,7 +63,7 @@ def test_what_is_done_is_not_done_again(workshop):
 def test_an_unchanged_file_is_not_read_again_for_its_checksum(workshop, monkeypatch):
     path = workshop.write("jw01234001001_02101_00001_nrca1_uncal.fits")
     workshop.run(path)
-    monkeypatch.setattr("upramp.daemon.desk.sha256_of", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("upramp.daemon.reading.sha256_of", lambda path: pytest.fail("read again"))
     workshop.run(path)
     assert len(workshop.told_of(FileSkipped)) == 1
 

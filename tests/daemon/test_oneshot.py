@@ -29,12 +29,13 @@ class Calibrator:
         vars(meta).update(dict.fromkeys(names))
         stem = path.name.removesuffix("_uncal.fits")
         uncal = Facts(segment_id=stem, exposure_id=stem, meta=meta)
-        return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, notices=[], deadly=facts["deadly"])
+        common = {"notices": [], "turn": None}
+        return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, deadly=facts["deadly"], **common)
 
-    def calibrate(self, plan, sha256):
+    def calibrate(self, plan, sha256, before=None):
         if plan.deadly:
             os._exit(137)
-        return Facts(products=[], step_runs=[], integrations=[], seconds=0.0, peak_mb=0.0)
+        return Facts(products=[], step_runs=[], integrations=[], seconds=0.0, peak_mb=0.0, left=None)
 """
 
 NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
