@@ -7,6 +7,7 @@ from typing import Any
 
 from upramp.daemon.events import Before
 from upramp.daemon.planning import CalibrationPlan
+from upramp.stages.stage1 import persistence
 from upramp.store import windows
 
 
@@ -38,11 +39,10 @@ def keep(work: CalibrationPlan, before: Before | None, shared: Mapping[str, Any]
     Retryable
         If the disk refuses.
     """
-    turn, left = work.turn, shared.get("persistence_left")
-    if turn is None or left is None:
+    turn, open_ones = work.turn, persistence.windows_left(shared)
+    if turn is None or open_ones is None:
         return None
     begun = before or Before()
-    open_ones = left()
     row: dict[str, Any] = {
         "detector": turn.detector,
         "start_s": turn.start,

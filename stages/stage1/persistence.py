@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,12 +155,20 @@ def sparse(ends: np.ndarray, params: Params, name: str) -> dict[str, Any]:
     }
 
 
+def windows_left(shared: Mapping[str, Any]) -> Windows | None:
+    """What an exposure leaves for the next, once all rows went through; None if the step was not bound."""
+    if "persistence_left" not in shared:
+        return None
+    left, meta, params = shared["persistence_left"]
+    carried: Windows = shared.get("persistence", Windows.none())
+    return carried.followed_by(left, meta, group_times(meta), float(params.persistence_time))
+
+
 def bind(context: Context) -> Bound:
     """Make the station for one exposure.
 
     Windows come from ``persistence_array_file``, else from ``context.shared["persistence"]``, the `Windows`
-    that the exposure before left, if there are any. ``context.shared["persistence_left"]`` gives, once all
-    rows went through, the `Windows` that this one leaves.
+    that the exposure before left, if there are any; see `windows_left` for those that this one leaves.
     """
     meta, params = context.meta, context.params
     given: Mapping[str, Prepared] = context.references
@@ -172,7 +179,7 @@ def bind(context: Context) -> Bound:
         before = carried.frame(meta)
     after = np.zeros((meta.ny, meta.nx))
     times, length = group_times(meta), float(params.persistence_time)
-    context.shared["persistence_left"] = partial(carried.followed_by, after, meta, times, length)
+    context.shared["persistence_left"] = (after, meta, params)
     threshold = np.float32(np.inf if params.dn_threshold is None else params.dn_threshold)
     bits = np.uint8(PERSISTENCE | DO_NOT_USE if params.persistence_dnu else PERSISTENCE)
     if params.save_persistence:

@@ -66,7 +66,7 @@ def test_the_threshold_opens_a_window_where_none_is(apply):
     found = apply(STEP, data, params=params, **FACTS)
     assert [int(f) >> 5 for f in found.gdq[0, :, 0, 0]] == [0, 1, 1, 1, 0, 1, 1, 1]
     assert found.counters == {"persistence.groups": 6, "persistence.pixels": 1}
-    left = found.shared["persistence_left"]()
+    left = persistence.windows_left(found.shared)
     assert (left.rows, left.columns, left.ends) == ([200], [100], [T0 + 60 + 20])  # of the detector, from 0
 
 
@@ -193,7 +193,7 @@ def test_the_kernel_follows_the_naive_rule(apply, describe, seed, frames, length
     flags, left = naive(gdq, data, np.zeros(shape[2:]), times, length, limit, bits)
     part = slice(*(columns or (0, 7)))
     np.testing.assert_array_equal(found.gdq, flags[..., part])
-    windows = found.shared["persistence_left"]()
+    windows = persistence.windows_left(found.shared)
     inside = np.zeros(shape[2:])
     inside[:, part] = left[:, part]
     np.testing.assert_array_equal(windows.frame(describe(data, **FACTS)), inside)

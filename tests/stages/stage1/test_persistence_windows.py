@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from upramp.stages.core.dq import PERSISTENCE, SATURATED
 from upramp.stages.core.step import Context, Window
-from upramp.stages.stage1.persistence import STEP, Params, group_times
+from upramp.stages.stage1.persistence import STEP, Params, group_times, windows_left
 from upramp.stages.stage1.persistence_windows import Windows
 
 START = 60000.0
@@ -89,6 +89,6 @@ def apply_carried(describe):
         w = Window(np.zeros(rows.shape, np.float32), rows, np.zeros((ny, nx), np.uint32), bottom=ny)
         w.core_rows, w.core_columns = (0, ny), (0, nx)
         bound.stations[0].run(w, 0, ny)
-        return rows.transpose(1, 2, 0, 3) & PERSISTENCE, shared["persistence_left"]()
+        return rows.transpose(1, 2, 0, 3) & PERSISTENCE, windows_left(shared)
 
     return run
