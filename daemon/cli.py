@@ -101,6 +101,25 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--reference", metavar="NAME", help="instead: which products used a reference file")
     p.set_defaults(command=_provenance)
 
+    p = commands.add_parser(
+        "associate", parents=[machine], help="which exposures belong together: write association files"
+    )
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="a pool (.csv), or FITS files, globs or folders"
+    )
+    p.add_argument("--output", default=".", metavar="DIR", help="where the files appear (default: here)")
+    p.add_argument(
+        "--candidate",
+        action="append",
+        metavar="ID",
+        help="only of this candidate (o001, c1000); may be repeated",
+    )
+    p.add_argument("--all-candidates", action="store_true", help="of every candidate, not of whole programs")
+    p.add_argument("--discover", action="store_true", help="of whole programs, not of candidates")
+    p.add_argument("--version-id", metavar="TEXT", help="stands in the files and their names")
+    p.add_argument("--save-pool", metavar="FILE", help="keep the pool that was made of the headers")
+    p.set_defaults(command=_associate)
+
     p = commands.add_parser("demo", help="synthesize a small visit with known truth, calibrate and compare")
     p.add_argument("--folder", default="demo", metavar="DIR", help="where to put it (default: demo)")
     p.add_argument("--size", type=int, default=400, help="width of the images, pixels (default: 400)")
@@ -260,6 +279,29 @@ def _ledger_of(args: argparse.Namespace) -> Path:
         if (beside / "commits").is_dir():
             return beside
     return config.store_folder
+
+
+def _associate(args: argparse.Namespace) -> int:
+    from upramp.daemon import associate
+
+    candidates = args.candidate
+    if args.discover and not (args.candidate or args.all_candidates):
+        candidates = []
+    outcome = associate.run(
+        args.inputs,
+        Path(args.output),
+        candidates=candidates,
+        discover=args.discover or not (args.candidate or args.all_candidates),
+        version_id=args.version_id,
+        save_pool=args.save_pool and Path(args.save_pool),
+    )
+    if args.json:
+        import json
+
+        print(json.dumps(outcome.facts(), indent=2))
+    else:
+        print("\n".join(outcome.lines()))
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:

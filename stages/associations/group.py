@@ -190,7 +190,7 @@ def _together(view: Sequence[Exposure], candidate: Candidate | None, rule: Rule,
         if several and len(observations) < 2:
             continue
         also = {p for observation in observations for p in acquisitions.get(observation, ())}
-        yield _Draft(rule, tuple(alike), (alike[0], n), tuple(sorted(also - set(alike))))
+        yield _Draft(rule, tuple(alike), (roles["science"][0], n), tuple(sorted(also - set(alike))))
 
 
 def _observation(exposure: Exposure) -> tuple[str | None, ...]:

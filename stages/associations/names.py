@@ -16,12 +16,17 @@ from upramp.stages.associations.rules import Rule
 ENDINGS = {2: ("rate", "rateints"), 3: ("cal", "calints")}
 """By level: of members, and of members whose integrations are kept apart."""
 
-_ENDING = re.compile(r"_(uncal|ramp|rate|rateints|cal|calints|crf|crfints|i2d)(\.fits)?$", re.IGNORECASE)
+_ENDING = re.compile(r"_(uncal|ramp|rate|rateints|cal|calints|crf|crfints)(\.fits)?$", re.IGNORECASE)
 
 
 def exposure_name(file: str) -> str:
     """What all products of an exposure begin with: the file name without ending."""
     return re.sub(r"\.fits$", "", _ENDING.sub("", file), flags=re.IGNORECASE)
+
+
+def is_exposure(name: str) -> bool:
+    """Whether a file of this name holds an exposure, of whatever stage."""
+    return name.lower().endswith(".fits") and not name.startswith(".") and _ENDING.search(name) is not None
 
 
 def member_name(exposure: Exposure, rule: Rule) -> str:

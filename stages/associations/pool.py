@@ -190,7 +190,7 @@ def exposure_from_header(file: str, header: Mapping[str, Any]) -> Exposure:
         )
     facts = {name.lower(): _text(header.get(name)) for name in HEADER}
     observation = _number(file, "OBSERVTN", header["OBSERVTN"])
-    target = re.sub(r"[^a-z0-9]", "", facts["targprop"]) or re.sub(r"[^a-z0-9]", "", facts["targname"])
+    target = _letters(facts["targprop"]) or _letters(facts["targname"])
     facts |= {
         "filename": file,
         "obs_num": str(observation),
@@ -204,6 +204,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "t" if value else "f"
     return "null" if value is None else str(value).strip().lower()
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a name; nothing if there is none."""
+    return "" if text in NOTHING else re.sub(r"[^a-z0-9]", "", text)
 
 
 def _number(file: str, keyword: str, value: Any) -> int:

@@ -175,7 +175,6 @@ LEVEL2 = (
             )
         ),
         all_science=True,
-        integrations=False,
     ),
     _level2(
         "Asn_Lv2ImageSpecial",
