@@ -136,7 +136,7 @@ _CANDIDATES2 = frozenset({"observation", "background"})
 
 
 def _level2(
-    name: str, *conditions: Condition, type: str = "image2", all_science: bool = False, **more: bool
+    name: str, *conditions: Condition, type: str = "image2", all_science: bool = False, **more: Any
 ) -> Rule:
     return Rule(name, 2, type, _BASE2 + conditions, all_science=all_science, candidates=_CANDIDATES2, **more)
 
