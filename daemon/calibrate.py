@@ -267,20 +267,21 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         )
     ramps = getattr(work.params, "save_calibrated_ramp", False)
     kinds = ("rate", "rateints", *(("ramp",) if ramps else ())) if rates else ("dark",)
-    planes = dict[str, float]()
+    whole = kinds[-1] in RAMP_KINDS
+    planes = {"ZEROFRAME": "integration"} if whole and uncal.meta.has_zeroframe else dict[str, str]()
+    current = None
     if rates and states["dark_current"][0]:
-        planes["AVDRKCUR"] = float(shared.get("average_dark_current") or 0.0)
+        current = float(shared.get("average_dark_current") or 0.0)
+        planes["AVDRKCUR"] = "exposure"
     durable = config.store.fsync
-    with ProductWriter(
-        uncal, folder, output, kinds, durable=durable, meta=meta, planes=dict.fromkeys(planes, "exposure")
-    ) as writer:
-        if kinds[-1] in RAMP_KINDS:
-            at = next((k for k, s in enumerate(steps) if s.name == "ramp_fit"), len(steps))
-            steps.insert(
-                at, BoundStep("write", Bound([Station(functools.partial(_put_ramps, writer, planes))]))
-            )
-        zero = _frame_zero(work, states, folder, stop) if rates else None
+    with ProductWriter(uncal, folder, output, kinds, durable=durable, meta=meta, planes=planes) as writer:
+        fitted = rates and ramp_fit.wants_frame_zero(uncal.meta, _params(work, "ramp_fit"))
+        zero = _frame_zero(work, states, folder, stop) if fitted or "ZEROFRAME" in planes else None
         shared[ramp_fit.FRAME_ZERO] = zero
+        if whole:
+            at = next((k for k, s in enumerate(steps) if s.name == "ramp_fit"), len(steps))
+            put = functools.partial(_put_ramps, writer, current, zero)
+            steps.insert(at, BoundStep("write", Bound([Station(put)])))
         report, tally = stream(
             uncal,
             steps,
@@ -318,8 +319,13 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
     return _Result(published, states, report.counters, report.wall, report.cpu, rows, left)
 
 
-def _put_ramps(writer: ProductWriter, planes: Mapping[str, float], w: Window, lo: int, hi: int) -> None:
-    """Station: the core of finished rows goes into the product of ramps as it is, ``planes`` beside it."""
+def _put_ramps(
+    writer: ProductWriter, current: float | None, zero: Ramps | None, w: Window, lo: int, hi: int
+) -> None:
+    """Station: the core of finished rows goes into the product of ramps as it is.
+
+    Beside it go the average dark ``current``, and frame ``zero`` as its steps left it.
+    """
     r0, r1, c0, c1 = w.core(lo, hi)
     if r1 <= r0:
         return
@@ -329,20 +335,27 @@ def _put_ramps(writer: ProductWriter, planes: Mapping[str, float], w: Window, lo
         "GROUPDQ": w.gdq[rows, ..., c0:c1],
         "PIXELDQ": w.pdq[rows, c0:c1],
     }
-    arrays |= {name: np.full((r1 - r0, c1 - c0), value, np.float32) for name, value in planes.items()}
+    if current is not None:
+        arrays["AVDRKCUR"] = np.full((r1 - r0, c1 - c0), current, np.float32)
+    if zero is not None:
+        frames = np.empty((r1 - r0, w.data.shape[1], 1, c1 - c0), np.float32)
+        zero.read_rows(frames, None, lo + r0, w.i0, w.x0 + c0)
+        arrays["ZEROFRAME"] = frames[:, :, 0]
     writer.put_ramps(lo + r0, w.x0 + c0, arrays)
+
+
+def _params(work: CalibrationPlan, step: str) -> Any:
+    """The parameters of a step."""
+    return next(s.params for s in work.steps if s.name == step)
 
 
 def _frame_zero(
     work: CalibrationPlan, states: Mapping[str, tuple[bool, str]], folder: Path, stop: Callable[[], bool]
-) -> Ramps | None:
-    """Frame zero through its steps, where ramp_fit wants it."""
+) -> Ramps:
+    """Frame zero through its steps."""
     uncal, config = work.uncal, work.job.config
-    fit = next(s.params for s in work.steps if s.name == "ramp_fit")
-    if not ramp_fit.wants_frame_zero(uncal.meta, fit):
-        return None
     meta = frame_zero.exposure(uncal.meta)
-    shared: dict[str, Any] = {}
+    shared = dict(frame_zero.SHARED)
     steps: list[BoundStep] = []
     for s in work.steps:
         if s.name in frame_zero.STEPS and states[s.name][0]:

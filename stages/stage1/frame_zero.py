@@ -3,7 +3,8 @@
 It is an exposure of its own, one group of one frame to an integration, and goes through those steps that the
 observatory's package has for it (dq_init for the reference pixels, saturation, superbias, refpix,
 linearity). Saturated pixels, and those at the converter's floor, become 0, which says that they are not to be
-used. ramp_fit takes the rest where nothing else of a ramp can be used.
+used; a pixel that happens to be 0 after superbias stays so, too. ramp_fit takes the rest where nothing else
+of a ramp can be used, and ramps that are kept have it beside them.
 
 Source: JWST pipeline documentation, calwebb_detector1 and the steps; what each does was measured.
 """
@@ -31,6 +32,9 @@ BEFORE_BLANK = STEPS[:3]
 """Those before which, or in which, nothing is 0 yet that is not to be used."""
 
 UNUSABLE = SATURATED | DO_NOT_USE
+
+SHARED: Mapping[str, Any] = {"first_frame": False}
+"""What its steps share to begin with: it comes after the file's other frames (see `refpix_border`)."""
 
 
 class _Nowhere:
@@ -76,6 +80,7 @@ def correct(
     def blank(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         w.data[s][w.gdq[s] & (SATURATED | AD_FLOOR) != 0] = 0
+        w.gdq[s][w.data[s] == 0] |= SATURATED
 
     def keep(w: Window, lo: int, hi: int) -> None:
         blank(w, lo, hi)

@@ -6,100 +6,91 @@ The method is told in `refpix`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, REFERENCE_PIXEL
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.statistics import median
+from upramp.stages.core.statistics import median, ordered_sum
 from upramp.stages.core.step import Bound, Context, Station, Window
 
 BORDER = 4  # width of the reference pixels' frame
 DETECTOR = 2048
 DARK_COLUMNS = ("SUB32", "SUB512", "SUB512S")  # NIRSpec: no reference pixels, but unlit columns
-DOUBT = 1e-4  # of sigma: a value as near as that to a clipping limit may fall on either side of it
 
 
 @kernel
 def clipped_mean(values, n, limit):
     """Mean of the first ``n`` values, clipped at ``limit`` sigma until it stays; NaN if there are none.
 
-    ``values`` (float64) is a work array and is reordered. Infinity if a value lies on a limit: then
-    the precision decides, and `clipped_mean_single` must be asked.
+    ``values`` (float32 or float64) is a work array and loses what is clipped. All is done in its precision,
+    and added in numpy's order, as in the observatory's package: rejecting one value more or less moves the
+    mean by a thousandth of a count, and over many integrations that would show.
     """
+    own = values.dtype.type
+    squares = np.empty(n, values.dtype)
     while n > 0:
-        mean = 0.0
+        mean = own(ordered_sum(values, 0, n) / n)
         for k in range(n):
-            mean += values[k]
-        mean /= n
-        var = 0.0
-        for k in range(n):
-            var += (values[k] - mean) ** 2
-        sigma = np.sqrt(var / n)
-        reach = limit * sigma
+            off = values[k] - mean
+            squares[k] = off * off
+        sigma = np.sqrt(own(ordered_sum(squares, 0, n) / n))
+        reach = own(sigma * own(limit))
+        low, high = own(mean - reach), own(mean + reach)
         kept = 0
         for k in range(n):
-            if abs(abs(values[k] - mean) - reach) < DOUBT * sigma:
-                return np.inf
-            if mean - reach <= values[k] <= mean + reach:
+            if low <= values[k] <= high:
                 values[kept] = values[k]
                 kept += 1
         if kept == n:
             return mean
         n = kept
-    return np.nan
-
-
-def clipped_mean_single(values: np.ndarray, limit: float) -> np.float32:
-    """The same in single precision throughout, as the observatory's package has it.
-
-    Rejecting one value more or less moves the mean by a thousandth of a count; over many
-    integrations that would show.
-    """
-    values = values[~np.isnan(values)]
-    while values.size:
-        mean, reach = values.mean(), values.std() * limit
-        kept = values[(values >= mean - reach) & (values <= mean + reach)]
-        if kept.size == values.size:
-            return mean
-        values = kept
-    return np.float32(np.nan)
+    return own(np.nan)
 
 
 @kernel
-def stripe_means(strip, good, stripe, parities, limit, means):
+def stripe_means(strip, good, stripe, parities, limit, fast, slow, single, means):
     """Clipped means of a strip of reference rows by frame, amplifier and column parity.
 
-    ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) in the detector frame;
-    ``means`` (frames, amplifiers, parities or more) float64 is filled.
+    ``strip`` (frames, 4, columns) float32 and ``good`` (4, columns) with the fast axis last; ``fast`` and
+    ``slow`` (1 or -1) are the directions of reading, in which values are added; ``single``: the first frame
+    is done in single precision; ``means`` (frames, amplifiers, parities or more) float64 is filled.
     """
     frames, rows, columns = strip.shape
     work = np.empty(rows * stripe)
+    work_single = np.empty(rows * stripe, np.float32)
     for f in range(frames):
         for a in range(columns // stripe):
             for p in range(parities):
+                first = a * stripe + p
+                last = first + (stripe - 1 - p) // parities * parities
                 n = 0
-                for r in range(rows):
-                    for c in range(a * stripe + p, (a + 1) * stripe, parities):
+                for j in range(rows):
+                    r = j if slow > 0 else rows - 1 - j
+                    for k in range(0, stripe - p, parities):
+                        c = first + k if fast > 0 else last - k
                         if good[r, c] and not np.isnan(strip[f, r, c]):
                             work[n] = strip[f, r, c]
                             n += 1
-                means[f, a, p] = clipped_mean(work, n, limit)
+                if single and f == 0:
+                    work_single[:n] = work[:n]
+                    means[f, a, p] = clipped_mean(work_single, n, limit)
+                else:
+                    means[f, a, p] = clipped_mean(work, n, limit)
 
 
 @kernel
-def running_median(side, good, offsets, length, reflect_low, reflect_high, out):
+def running_median(side, good, offsets, length, reflect_low, reflect_high, single, out):
     """Median over ``length`` rows of a strip of side columns, without their ``offsets``.
 
-    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4). Rows beyond an end are mirrored (the end
-    row itself not repeated) where ``reflect_*`` says so, else left out. Rows without any good pixel give
-    NaN.
+    ``side`` (frames, rows, 4) float32; ``offsets`` (frames, 4) float64. Rows beyond an end are mirrored (the
+    end row itself not repeated) where ``reflect_*`` says so, else left out; ``single``: the first frame is
+    done in single precision. Rows without any good pixel give NaN in ``out`` (frames, rows) float64.
     """
     frames, rows, columns = side.shape
     half = length // 2
-    work = np.empty(length * columns, np.float32)
+    work = np.empty(length * columns)
     for f in range(frames):
         for r in range(rows):
             n = 0
@@ -113,9 +104,11 @@ def running_median(side, good, offsets, length, reflect_low, reflect_high, out):
                     continue
                 for c in range(columns):
                     if good[s, c] and not np.isnan(side[f, s, c]):
-                        work[n] = side[f, s, c] - offsets[f, c]
+                        value = np.float64(side[f, s, c]) - offsets[f, c]
+                        work[n] = np.float32(value) if single and f == 0 else value
                         n += 1
-            out[f, r] = median(work, n) if n else np.nan
+            middle = median(work, n) if n else np.nan
+            out[f, r] = np.float32(middle) if single and f == 0 else middle
 
 
 def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -128,10 +121,11 @@ def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def all_means(values, parity, parities, limit, means):
     """Clipped means of all valid reference pixels of every frame, by column parity.
 
-    ``values`` (frames, pixels) float32; ``parity`` (pixels); ``means`` (frames, parities or more) float64.
+    ``values`` (frames, pixels) float32 in the order of reading; ``parity`` (pixels); ``means`` (frames,
+    parities or more) float32.
     """
     frames, pixels = values.shape
-    work = np.empty(pixels)
+    work = np.empty(pixels, np.float32)
     for f in range(frames):
         for p in range(parities):
             n = 0
@@ -143,30 +137,35 @@ def all_means(values, parity, parities, limit, means):
 
 
 @kernel
-def subtract_columns(data, stripes, side, stripe, y0, x0, i0):
+def subtract_columns(data, stripes, side, stripe, single, y0, x0, i0):
     """Subtract the corrections where amplifiers read stripes of the last axis.
 
-    ``data`` (rows, nints, ngroups, columns); ``stripes`` (nints, ngroups, amplifiers, 2); ``side``
-    (nints, ngroups, rows of the exposure), of zero size for none.
+    ``data`` (rows, nints, ngroups, columns) float32; ``stripes`` (nints, ngroups, amplifiers, 2) float64;
+    ``side`` (nints, ngroups, rows of the exposure) float64, of zero size for none; ``single``: the first
+    frame of the file is rounded in between.
     """
     rows, nints, ngroups, columns = data.shape
     for r in range(rows):
         for i in range(nints):
             for g in range(ngroups):
                 line = data[r, i, g]
-                row = side[i0 + i, g, y0 + r] if side.size else np.float32(0)
+                row = side[i0 + i, g, y0 + r] if side.size else 0.0
                 c = 0
                 while c < columns:
                     a = (x0 + c) // stripe
                     end = min(columns, (a + 1) * stripe - x0)
                     even, odd = stripes[i0 + i, g, a, x0 & 1], stripes[i0 + i, g, a, 1 - (x0 & 1)]
+                    if single and i0 + i + g == 0:
+                        for k in range(c, end):
+                            line[k] = np.float64(line[k]) - (odd if k & 1 else even)
+                        even = odd = 0.0
                     for k in range(c, end):
-                        line[k] = (line[k] - (odd if k & 1 else even)) - row
+                        line[k] = (np.float64(line[k]) - (odd if k & 1 else even)) - row
                     c = end
 
 
 @kernel
-def subtract_rows(data, stripes, side, stripe, y0, x0, i0):
+def subtract_rows(data, stripes, side, stripe, single, y0, x0, i0):
     """The same where amplifiers read stripes of rows: the side signal runs along the last axis."""
     rows, nints, ngroups, columns = data.shape
     for r in range(rows):
@@ -175,12 +174,17 @@ def subtract_rows(data, stripes, side, stripe, y0, x0, i0):
             for g in range(ngroups):
                 line = data[r, i, g]
                 level = stripes[i0 + i, g, a, p]
-                if side.size:
+                if single and i0 + i + g == 0:
                     for c in range(columns):
-                        line[c] = (line[c] - level) - side[i0 + i, g, x0 + c]
+                        line[c] = np.float64(line[c]) - level
+                    level = 0.0
+                if side.size:
+                    row = side[i0 + i, g, x0 : x0 + columns]
+                    for c in range(columns):
+                        line[c] = (np.float64(line[c]) - level) - row[c]
                 else:
                     for c in range(columns):
-                        line[c] -= level
+                        line[c] = np.float64(line[c]) - level
 
 
 @dataclass
@@ -198,14 +202,21 @@ class ReferencePixels:
 
     Attributes
     ----------
-    stripes : ndarray, float32, shape (nints, ngroups, amplifiers, 2)
+    stripes : ndarray, float64, shape (nints, ngroups, amplifiers, 2)
         What to subtract by amplifier and parity along the fast axis.
-    side : ndarray, float32, shape (nints, ngroups, rows)
+    side : ndarray, float64, shape (nints, ngroups, rows)
         What to subtract along the slow axis; zero size for none.
+
+    single : bool
+        Round the first frame in between.
+
+    With four outputs the observatory's package takes the first frame of a file in single precision, all
+    others (and frames zero) in double; with one output it takes all in single precision. So does this.
     """
 
-    def __init__(self, meta: ExposureMeta, params: Any, flagged: list[Tile]) -> None:
-        self.meta, self.params = meta, params
+    def __init__(self, context: Context, flagged: list[Tile]) -> None:
+        self.meta, self.params = meta, params = context.meta, context.params
+        self.single = context.shared.get("first_frame", True)
         self.transposed = abs(meta.fastaxis) == 2
         self.parities = 2 if params.odd_even_columns else 1
         self.limit = float(params.siglimit)
@@ -219,10 +230,15 @@ class ReferencePixels:
         sides = self.four and params.use_side_ref_pixels and (self.at_left or self.at_right)
         frames = (meta.nints, meta.ngroups)
         self.dark_columns = has_dark_columns(meta)
-        self.stripes = np.zeros((*frames, meta.noutputs if self.four else 1, 2), "f4")
-        self.side = np.zeros((*frames, self.across if sides else 0), "f4")
+        self.stripes = np.zeros((*frames, meta.noutputs if self.four else 1, 2))
+        self.side = np.zeros((*frames, self.across if sides else 0))
         self._tiles = self._edges() if self.four else flagged
         self._first = 0
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the first of the frames that are looked at is to be rounded."""
+        return self.single and self._first == 0
 
     def _edges(self) -> list[Tile]:
         """Bottom, top, left and right of the detector frame; empty where the read-out does not reach."""
@@ -278,6 +294,8 @@ class ReferencePixels:
             bottom, top, left, right = (self._detector(t.values) for t in self._tiles)
             goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles]
             stripes[:] = average(self._levels(bottom, goods[0]), self._levels(top, goods[1]))
+            if self.rounds:
+                stripes[0] = stripes[0].astype(np.float32)
             if self.side.size:
                 self.smooth(at, [left, right], goods[2:], stripes)
         else:
@@ -305,10 +323,8 @@ class ReferencePixels:
         if not strip.size:
             return means
         p = self.parities
-        stripe_means(strip, good, self.stripe, p, self.limit, means)
-        for f, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            columns = slice(a * self.stripe + k, (a + 1) * self.stripe, p)
-            means[f, a, k] = clipped_mean_single(strip[f][:, columns][good[:, columns]], self.limit)
+        fast, slow = int(np.sign(self.meta.fastaxis)), int(np.sign(self.meta.slowaxis))
+        stripe_means(strip, good, self.stripe, p, self.limit, fast, slow, self.rounds, means)
         means[:, :, p:] = means[:, :, :1]
         return means
 
@@ -317,20 +333,16 @@ class ReferencePixels:
         out = np.full((len(levels), self.across), np.nan)
         if strip.size:
             offsets = np.ascontiguousarray(levels[:, np.arange(BORDER) & 1])
-            running_median(
-                strip, good, offsets, self.params.side_smoothing_length, self.at_low, self.at_high, out
-            )
+            length = self.params.side_smoothing_length
+            running_median(strip, good, offsets, length, self.at_low, self.at_high, self.rounds, out)
         return out
 
     def _one_output(self) -> np.ndarray:
         """Means of all valid reference pixels (frames, 2)."""
         values, parity = self._valid()
-        means = np.full((len(values), 2), np.nan)
+        means = np.full((len(values), 2), np.nan, np.float32)
         p = self.parities
         all_means(values, parity, p, self.limit, means)
-        for f, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            lane = values[f] if p == 1 else values[f][parity == k]
-            means[f, k] = clipped_mean_single(lane, self.limit)
         means[:, p:] = means[:, :1]
         return means
 
@@ -362,17 +374,18 @@ def has_dark_columns(meta: ExposureMeta) -> bool:
 
 def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
-    meta, params = context.meta, context.params
+    meta = context.meta
     if has_dark_columns(meta):
         strips = [(0, meta.ny, 0, BORDER), (0, meta.ny, meta.nx - BORDER, meta.nx)]
     else:
         mask = context.references.get("mask")
         strips = mask.info["strips"] if mask is not None else []
     flagged = [Tile(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in strips]
-    pixels = ReferencePixels(meta, params, flagged)
+    pixels = ReferencePixels(context, flagged)
     subtract = subtract_rows if pixels.transposed else subtract_columns
 
     def run(w: Window, lo: int, hi: int) -> None:
-        subtract(w.data[w.rows(lo, hi)], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
+        rows, p = w.data[w.rows(lo, hi)], pixels
+        subtract(rows, p.stripes, p.side, p.stripe, p.single, lo, w.x0, w.i0)
 
     return Bound([Station(run)], survey=pixels)

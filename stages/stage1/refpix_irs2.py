@@ -33,7 +33,7 @@ from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference
 from upramp.stages.core.step import Bound, Context
 from upramp.stages.stage1 import irs2, refpix_irs2_outliers
-from upramp.stages.stage1.refpix_border import BORDER, average, clipped_mean, clipped_mean_single
+from upramp.stages.stage1.refpix_border import BORDER, average, clipped_mean
 
 DETECTOR = 2048
 SAMPLES = irs2.ROW * DETECTOR
@@ -288,9 +288,8 @@ class Correction:
                 for edge in (slice(0, BORDER), slice(frame.shape[1] - BORDER, None)):
                     values = frame[rows, edge][good[rows, edge]]
                     values = values[~np.isnan(values)]
-                    mean = clipped_mean(values.astype(np.float64), len(values), limit)
-                    means.append(clipped_mean_single(values, limit) if np.isinf(mean) else mean)
-                found[rows] = average(*(np.array([m]) for m in means))[0]
+                    means.append(np.array([clipped_mean(values, len(values), limit)], np.float32))
+                found[rows] = average(*means)[0]
         return found
 
 

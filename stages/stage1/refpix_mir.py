@@ -17,7 +17,7 @@ from upramp.stages.core.dq import DO_NOT_USE
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Window
-from upramp.stages.stage1.refpix_border import average, clipped_mean, clipped_mean_single
+from upramp.stages.stage1.refpix_border import average, clipped_mean
 
 AMPLIFIERS = 4
 
@@ -27,10 +27,10 @@ def column_means(strip, good, parities, limit, means):
     """Clipped means of reference columns relative to the first group, by frame, amplifier and row parity.
 
     ``strip`` (nints, ngroups, rows, 4) float32; ``good`` (rows, 4); ``means`` (nints, ngroups, 4, 2)
-    float64 is filled from the second group on.
+    float32 is filled from the second group on.
     """
     nints, ngroups, rows, columns = strip.shape
-    work = np.empty(rows)
+    work = np.empty(rows, np.float32)
     for i in range(nints):
         for g in range(1, ngroups):
             for a in range(columns):
@@ -112,12 +112,9 @@ class SideColumns:
 
     def _means(self, strip: np.ndarray, good: np.ndarray) -> np.ndarray:
         """Means of one side (nints, ngroups, 4, 2), NaN where there are none."""
-        means = np.full((*strip.shape[:2], AMPLIFIERS, 2), np.nan)
+        means = np.full((*strip.shape[:2], AMPLIFIERS, 2), np.nan, np.float32)
         p = self.parities
         column_means(strip, good, p, self.limit, means)
-        for i, g, a, k in zip(*np.nonzero(np.isinf(means)), strict=True):
-            values = (strip[i, g] - strip[i, 0])[k::p, a][good[k::p, a]]
-            means[i, g, a, k] = clipped_mean_single(values, self.limit)
         means[..., p:] = means[..., :1]
         return means
 

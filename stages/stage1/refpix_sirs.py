@@ -28,7 +28,7 @@ from upramp.stages.core.reference import Prepared, RawReference
 from upramp.stages.core.statistics import median
 from upramp.stages.core.step import Bound, Context, Station, Window
 from upramp.stages.stage1 import refpix_border
-from upramp.stages.stage1.refpix_border import BORDER, ReferencePixels, Tile
+from upramp.stages.stage1.refpix_border import BORDER, ReferencePixels
 
 AMPLIFIERS = 4
 DEVIATION = 1.48  # from the median absolute deviation to sigma, as the observatory's package has it
@@ -106,11 +106,12 @@ def templates(sides, taps, sigreject, out):
 
 
 @kernel
-def subtract_columns(data, levels, sides, stripe, y0, x0, i0):
+def subtract_columns(data, levels, sides, stripe, single, y0, x0, i0):
     """Subtract the corrections where amplifiers read stripes of the last axis.
 
-    ``data`` (rows, nints, ngroups, columns) float32; ``levels`` (nints, ngroups, amplifiers, 2) float32;
-    ``sides`` (nints, ngroups, amplifiers, rows of the exposure) float64.
+    ``data`` (rows, nints, ngroups, columns) float32; ``levels`` (nints, ngroups, amplifiers, 2) float64;
+    ``sides`` (nints, ngroups, amplifiers, rows of the exposure) float64; ``single``: the first frame of the
+    file is rounded in between.
     """
     rows, nints, ngroups, columns = data.shape
     for r in range(rows):
@@ -123,13 +124,17 @@ def subtract_columns(data, levels, sides, stripe, y0, x0, i0):
                     end = min(columns, (a + 1) * stripe - x0)
                     even, odd = levels[i0 + i, g, a, x0 & 1], levels[i0 + i, g, a, 1 - (x0 & 1)]
                     side = sides[i0 + i, g, a, y0 + r]
+                    if single and i0 + i + g == 0:
+                        for k in range(c, end):
+                            line[k] = np.float64(line[k]) - (odd if k & 1 else even)
+                        even = odd = 0.0
                     for k in range(c, end):
-                        line[k] = np.float64(line[k] - (odd if k & 1 else even)) - side
+                        line[k] = (np.float64(line[k]) - (odd if k & 1 else even)) - side
                     c = end
 
 
 @kernel
-def subtract_rows(data, levels, sides, stripe, y0, x0, i0):
+def subtract_rows(data, levels, sides, stripe, single, y0, x0, i0):
     """The same where amplifiers read stripes of rows: ``sides`` run along the last axis."""
     rows, nints, ngroups, columns = data.shape
     for r in range(rows):
@@ -138,8 +143,12 @@ def subtract_rows(data, levels, sides, stripe, y0, x0, i0):
             for g in range(ngroups):
                 line, level = data[r, i, g], levels[i0 + i, g, a, p]
                 side = sides[i0 + i, g, a, x0 : x0 + columns]
+                if single and i0 + i + g == 0:
+                    for c in range(columns):
+                        line[c] = np.float64(line[c]) - level
+                    level = 0.0
                 for c in range(columns):
-                    line[c] = np.float64(line[c] - level) - side[c]
+                    line[c] = (np.float64(line[c]) - level) - side[c]
 
 
 def low_pass(coefficients: np.ndarray, gaussmooth: float, halfwidth: int) -> np.ndarray:
@@ -201,8 +210,9 @@ class Sirs(ReferencePixels):
         What to subtract along the slow axis, by amplifier: 64 kB for each frame.
     """
 
-    def __init__(self, meta: ExposureMeta, params: Any, flagged: list[Tile], taps: np.ndarray) -> None:
-        super().__init__(meta, params, flagged)
+    def __init__(self, context: Context, taps: np.ndarray) -> None:
+        super().__init__(context, [])
+        meta = self.meta
         self.side = np.zeros((meta.nints, meta.ngroups, AMPLIFIERS, self.across))
         self._taps = taps
 
@@ -211,6 +221,9 @@ class Sirs(ReferencePixels):
         both = [
             side - levels[:, None, a, np.arange(BORDER) & 1] for side, a in zip(sides, (0, -1), strict=True)
         ]
+        if self.rounds:
+            for side in both:
+                side[0] = side[0].astype(np.float32)
         turned = self.meta.fastaxis < 0
         found = np.empty((len(levels), AMPLIFIERS, self.across))
         strips = np.stack(both[::-1] if turned else both, axis=1)
@@ -223,10 +236,11 @@ class Sirs(ReferencePixels):
 
 def bind(context: Context) -> Bound:
     """Make the survey of the reference pixels and the station that subtracts."""
-    pixels = Sirs(context.meta, context.params, [], context.references["sirskernel"]["taps"])
+    pixels = Sirs(context, context.references["sirskernel"]["taps"])
     subtract = subtract_rows if pixels.transposed else subtract_columns
 
     def run(w: Window, lo: int, hi: int) -> None:
-        subtract(w.data[w.rows(lo, hi)], pixels.stripes, pixels.side, pixels.stripe, lo, w.x0, w.i0)
+        rows, p = w.data[w.rows(lo, hi)], pixels
+        subtract(rows, p.stripes, p.side, p.stripe, p.single, lo, w.x0, w.i0)
 
     return Bound([Station(run)], survey=pixels)

@@ -52,8 +52,8 @@ def make(tmp_path, monkeypatch):
     chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.0)
     cache = Cache(tmp_path / "crds")
     references.write_all(cache, chip, [observation])
-    taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation)
-    (path,) = uncal.write_exposure(tmp_path / "in", taken.counts, observation)
+    taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, zeroframe=True)
+    (path,) = uncal.write_exposure(tmp_path / "in", taken.counts, observation, zeroframe=taken.zeroframe)
     crds = Table(tmp_path / "crds")
     monkeypatch.setattr(planning, "crds_of", lambda config: crds)
     config = replace(
@@ -133,6 +133,21 @@ def test_a_dark_that_does_not_fit_still_tells_the_dark_current(make):
     assert np.nanmedian(with_it) > np.nanmedian(without)
     given = variance(0.0, dark_current={"average_dark_current": 50.0})
     assert np.array_equal(given, with_it, equal_nan=True)
+
+
+def test_ramps_keep_frame_zero_and_the_dark_current(make):
+    asked = make(detector1={"save_calibrated_ramp": True}, dark_current={"average_dark_current": 0.5})
+    assert [p["kind"] for p in calibrate.calibrate(asked, "0" * 64).products] == ["rate", "rateints", "ramp"]
+    (path,) = make.output.rglob("*_ramp.fits")
+    with fits.open(path) as ramp:
+        names = [hdu.name for hdu in ramp]
+        assert names[1:6] == ["SCI", "PIXELDQ", "GROUPDQ", "ZEROFRAME", "AVDRKCUR"]
+        usable = (ramp["PIXELDQ"].data == 0) & (ramp["GROUPDQ"].data[0, 0] == 0)
+        zero, first = ramp["ZEROFRAME"].data, ramp["SCI"].data[0, 0]
+        assert zero.shape == (1, SIZE, SIZE) and zero.dtype == np.dtype(">f4")
+        # in RAPID it is the first group, but for the dark
+        assert np.abs(zero[0] - first)[usable].max() < 1
+        assert (ramp["AVDRKCUR"].data == 0.5).all()
 
 
 def test_reference_types_that_may_be_named_in_the_configuration():

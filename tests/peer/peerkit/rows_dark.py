@@ -8,6 +8,7 @@ from typing import Any
 
 from peerkit.rows import Row
 from peerkit.rows_miri import FULL as MIRI
+from peerkit.rows_ramps import KEPT, ZERO_FOUR
 from peerkit.scenes import Scene, write
 from upramp.simulate.observation import Observation
 
@@ -39,6 +40,7 @@ SMALL = Scene(
     background=0.02,
 )
 FITTED = {"detector1": {"save_calibrated_ramp": True}}
+RAMPS = ("ramp", "rate", "rateints")
 
 ROWS: tuple[Row, ...] = (
     _row("dark_nircam", "calwebb_dark, NIRCam full frame, SHALLOW4", "refpix", 801, NIRCAM),
@@ -65,7 +67,7 @@ ROWS: tuple[Row, ...] = (
         806,
         replace(NIRCAM, observation=replace(NIRCAM.observation, exp_type="NRC_IMAGE"), background=3.0),
         pipeline="detector1",
-        products=("ramp", "rate", "rateints"),
+        products=RAMPS,
         steps=FITTED,
     ),
     _row(
@@ -75,7 +77,36 @@ ROWS: tuple[Row, ...] = (
         807,
         MIRI,
         pipeline="detector1",
-        products=("ramp", "rate", "rateints"),
+        products=RAMPS,
         steps=FITTED,
+    ),
+    _row(
+        "ramps_zero_frame",
+        "save_calibrated_ramp with frame zero, NIRCam, SHALLOW4, four outputs",
+        "refpix",
+        808,
+        ZERO_FOUR,
+        pipeline="detector1",
+        products=RAMPS,
+        steps=FITTED,
+        long=False,
+    ),
+    _row(
+        "ramps_zero_frame_used",
+        "the same, single groups kept",
+        "ramp_fit",
+        808,
+        ZERO_FOUR,
+        pipeline="detector1",
+        products=RAMPS,
+        steps=FITTED | KEPT,
+        idle=FITTED,
+    ),
+    _row(
+        "dark_zero_frame",
+        "calwebb_dark with frame zero",
+        "superbias",
+        810,
+        replace(ZERO_FOUR, observation=replace(ZERO_FOUR.observation, exp_type="NRC_DARK", tso=False)),
     ),
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from upramp.stages.core.statistics import SMALL, median, select, sort_small
+from upramp.stages.core.statistics import SMALL, median, ordered_sum, select, sort_small
 
 TYPES = (np.float32, np.float64)
 
@@ -69,3 +69,12 @@ def test_sort(a):
     work = a.copy()
     sort_small(work, a.size)
     assert np.array_equal(work, np.sort(a))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@settings(deadline=None)
+@given(seed=st.integers(0, 1 << 31), n=st.integers(0, 2000), lo=st.integers(0, 9))
+def test_sums_have_the_roundings_of_numpy(dtype, seed, n, lo):
+    rng = np.random.default_rng(seed)
+    a = (rng.standard_normal(n + lo) * 10.0 ** rng.uniform(-3, 3, n + lo)).astype(dtype)
+    assert ordered_sum(a, lo, n) == a[lo:].sum()

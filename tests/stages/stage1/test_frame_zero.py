@@ -109,7 +109,8 @@ def test_through_its_steps(describe, reference, threads):
     frames[0, 2, 3] = 0
     threshold = np.full((ny, nx), 5900.0)
     bias = rng.normal(100, 10, (ny, nx))
-    coeffs = np.array([np.zeros((ny, nx)), np.full((ny, nx), 1.01), np.full((ny, nx), 1e-6)])
+    bias[3, 4] = frames[1, 3, 4] = 200  # 0 says that it is not to be used, and so it stays
+    coeffs = np.array([np.full((ny, nx), 5.0), np.full((ny, nx), 1.01), np.full((ny, nx), 1e-6)])
     raw = {
         "saturation": reference("saturation", {"SCI": threshold}),
         "superbias": reference("superbias", {"SCI": bias}),
@@ -128,9 +129,9 @@ def test_through_its_steps(describe, reference, threads):
     for i, y, x in np.argwhere(bright):
         grown[i, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
     left = frames - np.float32(bias)
-    want = np.where(grown | (frames <= 0), 0, 1.01 * left + 1e-6 * left**2)
+    want = np.where(grown | (frames <= 0) | (left == 0), 0, 5 + 1.01 * left + 1e-6 * left**2)
     np.testing.assert_allclose(out.data[:, 0], want, rtol=1e-5, atol=1e-3)
-    assert out.data[0, 0, 2, 3] == 0
+    assert out.data[0, 0, 2, 3] == out.data[1, 0, 3, 4] == 0
     assert out.gdq[0, 0, 2, 3] & AD_FLOOR
 
 
