@@ -223,6 +223,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         inputs.append(row.make(folder))
+    chosen = [row.at(source) for row, source in zip(chosen, inputs, strict=True)]
     jobs = [Job(source, row.steps, pipeline=row.pipeline) for row, source in zip(chosen, inputs, strict=True)]
     if options.again:
         for job in jobs:

@@ -69,7 +69,15 @@ KINDS = (
     # One output, a mask of the user's own, and no superbias to help the rules of saturation.
     Kind(
         {"detector": "NRCALONG", "subarray": "SUB64P", "readpatt": "SHALLOW4"},
-        {"dq_init": {"user_supplied_dq": "dq.fits"}},
+        {
+            "dq_init": {"user_supplied_dq": "dq.fits"},
+            "clean_flicker_noise": {
+                "skip": False,
+                "background_method": "model",
+                "background_box_size": (4, 4),
+                "apply_flat_field": True,
+            },
+        },
         without=("superbias",),
     ),
     # The mid infrared, with all that its detectors do after a reset.
@@ -147,7 +155,7 @@ def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
     chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
     decay = effects.ResetDecay(np.zeros((ROWS, COLUMNS), np.float32))
     more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
-    references.write_all(Cache(folder / "crds"), chip, [observation], effects=more)
+    references.write_all(Cache(folder / "crds"), chip, [observation], with_flat=True, effects=more)
     found = {
         path.name.split("_")[2]: path
         for path in (folder / "crds" / "references").rglob("*.fits")

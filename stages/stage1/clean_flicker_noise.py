@@ -20,32 +20,33 @@ statistics are clipped how often was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from upramp.stages.core.frames import Crew, Ramps
+from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.extras import Cube, Extra, extras_of
 from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import draft_rate
-from upramp.stages.stage1.flicker_lines import (
-    column_medians,
-    difference,
-    keep_background,
-    measure_level,
-    row_medians,
-    subtract,
-)
-from upramp.stages.stage1.flicker_scene import scene
+from upramp.stages.stage1 import draft_rate, flicker_background
+from upramp.stages.stage1.flicker_cleaning import Cleaning
+from upramp.stages.stage1.flicker_lines import BACKGROUND, clip_background
+from upramp.stages.stage1.flicker_scene import Scenes
 
 CHANNELS = 4
 SPECTRA = frozenset({"NRS_BRIGHTOBJ", "NRS_FIXEDSLIT", "NRS_IFU", "NRS_MSASPEC"})
 """Exposure types that can be fitted by FFT."""
-LINES = 16 << 20  # bytes of line noise that are held at once
+
+NOT_YET: dict[str, Any] = {
+    "S_CLNFNS": None,
+    "S_PERSIS": None,
+    "S_RAMP": None,
+    "S_GANSCL": None,
+    "R_FLAT": None,
+}
+"""Keywords that further products do not have, because their steps are not done."""
 
 
 @dataclass(frozen=True)
@@ -68,91 +69,53 @@ class Params:
     save_background: bool = False
     save_noise: bool = False
 
-
-@dataclass
-class Bench:
-    """Work arrays for one frame, kept because the first touch of memory is dear."""
-
-    all: np.ndarray
-    values: np.ndarray
-    spare: np.ndarray
+    def __post_init__(self) -> None:
+        if self.background_box_size is not None and min(self.background_box_size) < 1:
+            raise ValueError(f"background_box_size must be positive, not {self.background_box_size}")
 
 
-class Benches:
-    """As many benches as threads want at the same time."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
-        self._free: list[Bench] = []
-
-    @contextmanager
-    def one(self) -> Iterator[Bench]:
-        """A bench that nobody else uses."""
-        try:
-            bench = self._free.pop()
-        except IndexError:
-            size = self._shape[0] * self._shape[1]
-            bench = Bench(
-                np.ones(self._shape, np.bool_), np.empty(size, np.float32), np.empty(size, np.float32)
-            )
-        yield bench
-        self._free.append(bench)
+def prepare_flat(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
+    """Cut the flat field to the exposure; where it is 0 or NaN it gets the smooth level around."""
+    image = raw.array("SCI")
+    flat = native(image[window(raw, meta, image.shape)], np.float32)
+    bad = ~np.isfinite(flat) | (flat == 0)
+    if bad.any() and not bad.all():
+        smooth = np.where(bad, np.float32(np.nan), flat)
+        work = np.empty((2, flat.size), np.float32)
+        level = clip_background(smooth, BACKGROUND, *work)
+        found = flicker_background.model(smooth)
+        flat[bad] = level if found is None else found[bad]
+    return Prepared({"flat": flat})
 
 
-@dataclass(frozen=True)
-class Cleaning:
-    """How one exposure is cleaned.
+def prepare_mask(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
+    """Take the user's mask as it is: what is not 0 is background.
 
-    ``along_rows``: lines are rows of the arrays; ``channels``: into how many parts they are cut.
+    Raises
+    ------
+    Misconfigured
+        If the file has no mask, or one of another shape.
     """
-
-    params: Params
-    draft: draft_rate.Draft
-    along_rows: bool
-    channels: int
-
-    def work(self, ramps: Ramps, crew: Crew) -> None:
-        """Clean all integrations, some at a time."""
-        meta = ramps.meta
-        if meta.ngroups < 2:
-            return
-        benches = Benches((meta.ny, meta.nx))
-        mask = (
-            scene(self.draft.exposure(ramps, crew), self.params.n_sigma) if self.params.single_mask else None
+    if not raw.has("SCI"):
+        raise Misconfigured(f"user_mask: {raw.name} has no extension SCI; give a file as save_mask writes it")
+    mask = raw.array("SCI")
+    frame = (meta.ny, meta.nx)
+    if mask.shape not in (frame, (meta.nints, *frame)):
+        raise Misconfigured(
+            f"user_mask: the mask in {raw.name} has shape {mask.shape}; it must be {frame}, or "
+            f"{(meta.nints, *frame)} for a mask of each integration"
         )
-        lines = meta.ny if self.along_rows else meta.nx
-        step = max(1, LINES // (8 * lines * self.channels * meta.ngroups)) if mask is not None else 1
-        for i0 in range(0, meta.nints, step):
-            some = range(i0, min(i0 + step, meta.nints))
-            own = (
-                scene(self.draft.integration(ramps, crew, i0), self.params.n_sigma) if mask is None else mask
-            )
-            places = [(i, g) for i in some for g in range(1, meta.ngroups)]
-            found = crew.each(partial(self._measure, ramps, own, benches), places)
-            noise = np.array(found, np.float64).reshape(len(some), meta.ngroups - 1, self.channels, lines)
-            total = np.cumsum(noise, axis=1).astype(np.float32).reshape(-1, self.channels, lines)
-            crew.each(partial(self._subtract, ramps), zip(places, total, strict=True))
+    return Prepared({"mask": native(mask != 0, np.bool_)})
 
-    def _measure(
-        self, ramps: Ramps, mask: np.ndarray, benches: Benches, place: tuple[int, int]
-    ) -> np.ndarray:
-        """Noise of lines (channels, lines), float32, between a group and the one before."""
-        i, g = place
-        image = ramps.read(i, g)
-        difference(image, ramps.read(i, g - 1), ramps.read_flags(i, g), mask)
-        if self.params.background_method is not None:
-            with benches.one() as bench:
-                found = measure_level(image, bench.all, self.params.n_sigma, bench.values, bench.spare)
-            keep_background(image, *found)
-        noise = np.empty((self.channels, image.shape[0 if self.along_rows else 1]), np.float32)
-        (row_medians if self.along_rows else column_medians)(image, self.channels, noise)
-        return noise
 
-    def _subtract(self, ramps: Ramps, what: tuple[tuple[int, int], np.ndarray]) -> None:
-        (i, g), noise = what
-        frame = ramps.read(i, g)
-        subtract(frame, noise, self.along_rows)
-        ramps.write(i, g, frame)
+def needs(meta: ExposureMeta, params: Params) -> list[str]:
+    """Gain and read noise for the draft rate; the rest if it is asked for."""
+    wanted = list(draft_rate.REFERENCES)
+    if params.apply_flat_field:
+        wanted.append("flat")
+    if params.user_mask:
+        wanted.append("user_mask")
+    return wanted
 
 
 def skip_if(meta: ExposureMeta, params: Params) -> str | None:
@@ -169,27 +132,58 @@ def unsupported(params: Params) -> list[str]:
     asked = {
         "autoparam": "parameters are not chosen by themselves",
         "mask_science_regions": "science regions are not masked",
-        "apply_flat_field": "no flat field is applied",
-        "fit_histogram": "no histogram is fitted",
-        "user_mask": "the user's mask is not taken",
-        "save_mask": "the mask is not written",
-        "save_background": "the background is not written",
-        "save_noise": "the noise is not written",
     }
     notices = [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
     if params.fit_method == "fft":
         notices.append("fit_method: fft is not done; medians are taken")
-    if params.background_method in ("model", "median_image"):
-        notices.append(f"background_method: {params.background_method} is not done; a median is taken")
+    if params.background_method == "median_image":
+        notices.append("background_method: median_image is not done; no background is taken off")
     return notices
 
 
 def bind(context: Context) -> Bound:
-    """Make the work on frames."""
-    meta, p = context.meta, context.params
+    """Make the work on frames, and declare the products beside the rates."""
+    meta, p, references = context.meta, context.params, context.references
+    if meta.ngroups < 2:
+        return Bound([])
+    flat = references["flat"]["flat"] if p.apply_flat_field and "flat" in references else None
+    given = references["user_mask"]["mask"] if p.user_mask else None
+    scenes = Scenes(draft_rate.draft(context), p.single_mask, p.n_sigma, p.fit_histogram, None, flat, given)
     along_rows = meta.instrument != "MIRI" and abs(meta.slowaxis) == 2
     channels = CHANNELS if p.fit_by_channel and meta.is_full_frame and meta.instrument != "MIRI" else 1
-    return Bound([], frames=Cleaning(p, draft_rate.draft(context), along_rows, channels).work)
+    masks = _mask_product(context, scenes.one_for_all) if p.save_mask else None
+    background = _group_product(context, "flicker_bkg") if p.save_background else None
+    noise = _group_product(context, "flicker_noise") if p.save_noise else None
+    cleaning = Cleaning(p, scenes, along_rows, channels, flat, masks, background, noise)
+    return Bound([], frames=cleaning.work)
+
+
+def _mask_product(context: Context, single: bool) -> Cube | np.ndarray:
+    """Room for one mask or for one of each integration, which becomes a product."""
+    meta = context.meta
+    extras = extras_of(context)
+    frame = (meta.ny, meta.nx)
+    room = np.zeros(frame, np.float32) if single else extras.cube((meta.nints, *frame))
+    model = "ImageModel" if single else "CubeModel"
+    empty = {
+        "ERR": np.broadcast_to(np.float32(0), room.shape),
+        "DQ": np.broadcast_to(np.uint32(0), room.shape),
+    }
+    arrays = {"SCI": room, **({} if single else empty)}
+    header = NOT_YET | {"S_RAMP": "COMPLETE"}  # the mask is one of draft rates
+    extras.append(Extra("mask", model, arrays, {"SCI": "DN/s", "ERR": "DN/s"}, header))
+    return room
+
+
+def _group_product(context: Context, suffix: str) -> Cube:
+    """Room for an image of each group, which becomes a product."""
+    meta = context.meta
+    extras = extras_of(context)
+    shape = (meta.nints, meta.ngroups, meta.ny, meta.nx)
+    room = extras.cube(shape)
+    flags = {"PIXELDQ": np.zeros(shape[2:], np.uint32), "GROUPDQ": np.broadcast_to(np.uint8(0), shape)}
+    extras.append(Extra(suffix, "RampModel", {"SCI": room, **flags}, {"SCI": "DN"}, NOT_YET))
+    return room
 
 
 STEP = Step(
@@ -197,8 +191,10 @@ STEP = Step(
     keyword="S_CLNFNS",
     params=Params,
     bind=bind,
-    references=draft_rate.REFERENCES,
-    prepare=draft_rate.PREPARE,
+    references=(*draft_rate.REFERENCES, "flat", "user_mask"),
+    optional=("flat", "user_mask"),
+    prepare={**draft_rate.PREPARE, "flat": prepare_flat, "user_mask": prepare_mask},
+    needs=needs,
     skip_if=skip_if,
     unsupported=unsupported,
     pars="pars-cleanflickernoisestep",

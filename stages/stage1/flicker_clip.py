@@ -72,11 +72,11 @@ def first_above(values, lo, hi, limit):
 
 @kernel
 def middle_of(values, lo, hi):
-    """Median of the sorted float32 ``values`` lo to hi, hi > lo; float32."""
+    """Median of the sorted ``values`` lo to hi, hi > lo; float64."""
     half = (lo + hi) >> 1
     if (hi - lo) & 1:
-        return values[half]
-    return np.float32((values[half - 1] + values[half]) / np.float32(2))
+        return np.float64(values[half])
+    return (np.float64(values[half - 1]) + np.float64(values[half])) / 2
 
 
 @kernel
@@ -105,17 +105,18 @@ def moments(values, lo, hi, base):
 
 @kernel
 def clipped(values, lo, hi):
-    """Clip the sorted ``values`` lo to hi (float32) around their median.
+    """Clip the sorted ``values`` lo to hi around their median.
 
     Returns
     -------
-    median : float32
-    deviation : float
-        Standard deviation of what is left. Both are NaN if there is nothing.
+    median, mean, deviation : float
+        Of what is left, the last being the standard deviation. NaN if there is nothing.
+    number : int
+        How many are left.
     """
     if hi <= lo:
-        return np.float32(np.nan), np.nan
-    base = np.float64(middle_of(values, lo, hi))
+        return np.nan, np.nan, np.nan, 0
+    base = middle_of(values, lo, hi)
     s, t = moments(values, lo, hi, base)
     for k in range(TIMES + 1):
         n = hi - lo
@@ -132,32 +133,25 @@ def clipped(values, lo, hi):
             s -= off
             t -= off2
         lo, hi = first, last
-    return centre, deviation
+    return centre, base + s / (hi - lo), deviation, hi - lo
 
 
 @kernel
 def clipped_below(values, lo, hi):
-    """The same of what lies below the clipped median of all, mirrored at it."""
-    centre, _ = clipped(values, lo, hi)
-    hi = first_not_below(values, lo, hi, centre)
+    """Median of all, clipped, and the deviation of what is not above it, mirrored and clipped too."""
+    centre = clipped(values, lo, hi)[0]
+    hi = first_above(values, lo, hi, centre)
     if hi <= lo:
-        return np.float32(np.nan), np.nan
-    _, t = moments(values, lo, hi, np.float64(centre))
+        return np.nan, np.nan
+    _, t = moments(values, lo, hi, centre)
     for k in range(TIMES + 1):
         deviation = np.sqrt(max(t / (hi - lo), 0.0))
         first = first_not_below(values, lo, hi, centre - CLIP * deviation)
         if k == TIMES or first == lo:
             break
-        t -= moments(values, lo, first, np.float64(centre))[1]
+        t -= moments(values, lo, first, centre)[1]
         lo = first
     return centre, deviation
-
-
-@kernel
-def limits(centre, deviation, lower, upper):
-    """The range that counts as background, float32: so many deviations below and above the centre."""
-    s = np.float32(deviation)
-    return np.float32(centre - np.float32(lower) * s), np.float32(centre + np.float32(upper) * s)
 
 
 @kernel
@@ -169,6 +163,18 @@ def collect(image, mask, values):
         for x in range(image.shape[1]):
             values[n] = line[x]
             n += use[x] and not np.isnan(line[x])
+    return n
+
+
+@kernel
+def collect_all(image, values):
+    """Gather the pixels of ``image`` that are not NaN; how many."""
+    n = 0
+    for y in range(image.shape[0]):
+        line = image[y]
+        for x in range(image.shape[1]):
+            values[n] = line[x]
+            n += not np.isnan(line[x])
     return n
 
 

@@ -9,10 +9,9 @@ from upramp.stages.core.kernel import kernel
 from upramp.stages.core.statistics import median
 from upramp.stages.stage1.flicker_clip import (
     clipped_below,
-    collect,
+    collect_all,
     first_above,
     first_not_below,
-    limits,
     middle_of,
     sort,
 )
@@ -38,48 +37,57 @@ def difference(frame, before, flags, scene):
 
 
 @kernel
-def measure_level(image, mask, n_sigma, values, spare):
-    """The level of the background of ``image`` (float32; NaN does not count), and what belongs to it.
+def clip_background(image, n_sigma, values, spare):
+    """Make NaN what lies more than ``n_sigma`` deviations from the centre of ``image`` (float32).
 
-    ``mask`` (bool) tells what is looked at; ``values`` and ``spare`` are float32 work arrays, one element for
-    each pixel.
-
-    Returns
-    -------
-    level : float32
-        NaN if there is nothing.
-    low, high : float32
-        Background lies between these,
-    low2, high2 : float32
-        and, less the level, between these.
+    NaN does not count; deviations are those of the values below the centre. ``values`` and ``spare`` are
+    float32 work arrays, one element for each pixel. Returns the median of what is left (float32; NaN if there
+    is nothing).
     """
-    n = collect(image, mask, values)
+    n = collect_all(image, values)
     sort(values, spare, n)
-    low, high = limits(*clipped_below(values, 0, n), BACKGROUND, BACKGROUND)
+    centre, deviation = clipped_below(values, 0, n)
+    low, high = centre - n_sigma * deviation, centre + n_sigma * deviation
+    for y in range(image.shape[0]):
+        line = image[y]
+        for x in range(image.shape[1]):
+            line[x] = np.float32(np.nan) if line[x] < low or line[x] > high else line[x]
+    first, last = 0, n
+    if not np.isnan(low):
+        first, last = first_not_below(values, 0, n, low), first_above(values, 0, n, high)
+    return np.float32(middle_of(values, first, last)) if last > first else np.float32(np.nan)
+
+
+@kernel
+def take_level(image, n_sigma, values, spare):
+    """Take the level of the background off ``image`` (float32), and make NaN what does not belong to it.
+
+    The same as `clip_background` with `BACKGROUND`, subtracting what it returns, and `clip_background` with
+    ``n_sigma``, unless that is 0; values are sorted but once. Returns the level (NaN if there is nothing).
+    """
+    n = collect_all(image, values)
+    sort(values, spare, n)
+    centre, deviation = clipped_below(values, 0, n)
+    low, high = centre - BACKGROUND * deviation, centre + BACKGROUND * deviation
     first, last = 0, n
     if not np.isnan(low):
         first, last = first_not_below(values, 0, n, low), first_above(values, 0, n, high)
     if last <= first:
-        return np.float32(np.nan), low, high, low, high
-    level = middle_of(values, first, last)
+        return np.float32(np.nan)
+    level = np.float32(middle_of(values, first, last))
     for k in range(first, last):
         values[k] -= level
-    infinite = np.float32(np.inf)
-    low2, high2 = -infinite, infinite
+    low2, high2 = -np.inf, np.inf
     if n_sigma > 0:
-        low2, high2 = limits(*clipped_below(values, first, last), n_sigma, n_sigma)
-    return level, low, high, low2, high2
-
-
-@kernel
-def keep_background(image, level, low, high, low2, high2):
-    """Take ``level`` off ``image``; what does not lie between the limits of `measure_level` becomes NaN."""
+        centre, deviation = clipped_below(values, first, last)
+        low2, high2 = centre - n_sigma * deviation, centre + n_sigma * deviation
     for y in range(image.shape[0]):
         line = image[y]
         for x in range(image.shape[1]):
             v = line[x]
             w = v - level
             line[x] = np.float32(np.nan) if v < low or v > high or w < low2 or w > high2 else w
+    return level
 
 
 @kernel
@@ -138,3 +146,22 @@ def subtract(frame, noise, along_rows):
             line, lines = frame[y], noise[y // height]
             for x in range(nx):
                 line[x] -= lines[x]
+
+
+@kernel
+def subtract_scaled(frame, noise, along_rows, flat):
+    """The same, noise being multiplied by ``flat`` (ny, nx) float32."""
+    ny, nx = frame.shape
+    channels = noise.shape[0]
+    width, height = nx // channels, ny // channels
+    for y in range(ny):
+        if along_rows:
+            for c in range(channels):
+                part = slice(c * width, (c + 1) * width)
+                line, factors, own = frame[y, part], flat[y, part], noise[c, y]
+                for x in range(width):
+                    line[x] -= own * factors[x]
+        else:
+            line, factors, lines = frame[y], flat[y], noise[y // height]
+            for x in range(nx):
+                line[x] -= lines[x] * factors[x]

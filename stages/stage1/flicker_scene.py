@@ -2,24 +2,115 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from upramp.stages.stage1.flicker_clip import clipped, collect, cut, limits, sort
+from upramp.stages.core.frames import Crew, Ramps
+from upramp.stages.stage1.draft_rate import Draft
+from upramp.stages.stage1.flicker_clip import clipped, collect, cut, sort
 
 BAD = 3.0
 """Pixels so many standard deviations below the background are bad."""
 
+HISTOGRAM, REACH = 2000, 4.0
+"""Bins of the histogram, and how many standard deviations it reaches on either side."""
 
-def scene(rate: np.ndarray, n_sigma: float) -> np.ndarray:
-    """The mask (ny, nx; bool, True for background) of a draft rate (float32).
 
-    Pixels without a rate, NaN or exactly 0, do not belong to it; nor do those more than ``n_sigma`` standard
-    deviations above the clipped median or three below, unless ``n_sigma`` is 0.
+def scene(
+    rate: np.ndarray, n_sigma: float, allowed: np.ndarray | None = None, fit_histogram: bool = False
+) -> np.ndarray:
+    """The mask of a draft rate.
+
+    Parameters
+    ----------
+    rate : ndarray, float32, shape (ny, nx)
+        Pixels that are NaN or exactly 0 do not belong to the background;
+    n_sigma : float
+        nor do those more than so many standard deviations above the clipped median, or three below,
+        unless it is 0.
+    allowed : ndarray of bool, shape (ny, nx), optional
+        Where background may be at all.
+    fit_histogram : bool
+        Centre and deviation are those of a Gaussian that is fitted to the histogram.
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+        True for background.
     """
     mask = ~np.isnan(rate) & (rate != 0)
+    if allowed is not None:
+        mask &= allowed
     if n_sigma > 0:
         values, spare = np.empty((2, rate.size), np.float32)
         n = collect(rate, mask, values)
         sort(values, spare, n)
-        cut(rate, mask, *limits(*clipped(values, 0, n), BAD, n_sigma))
+        centre, mean, deviation, left = clipped(values, 0, n)
+        if fit_histogram and left and deviation > 0:
+            centre, deviation = gaussian(values[:n], mean, deviation)
+        cut(rate, mask, centre - BAD * deviation, centre + n_sigma * deviation)
     return mask
+
+
+def gaussian(values: np.ndarray, mean: float, deviation: float) -> tuple[float, float]:
+    """Centre and width of the Gaussian that fits the histogram of ``values`` best; ``mean`` and ``deviation``
+    themselves, if none does.
+    """
+    from scipy.optimize import curve_fit  # slow to import, and few exposures need it
+
+    reach = REACH * deviation
+    counts, edges = np.histogram(values.astype(np.float64), HISTOGRAM, (mean - reach, mean + reach))
+    places = (edges[:-1] + edges[1:]) / 2
+    start = (counts.max(), places[counts.argmax()], deviation)
+    bounds = ((0, places[0], 0), (np.inf, places[-1], places[-1] - places[0]))
+
+    def curve(x: np.ndarray, height: float, centre: float, width: float) -> np.ndarray:
+        return np.asarray(height * np.exp(-((x - centre) ** 2) / (2 * width**2)))
+
+    try:
+        (_, centre, width), _ = curve_fit(curve, places, counts, p0=start, bounds=bounds)
+    except (RuntimeError, ValueError):
+        return mean, deviation
+    return float(centre), float(width)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The scene masks of an exposure: one for all integrations, or one for each.
+
+    Attributes
+    ----------
+    draft : Draft
+        What makes draft rates.
+    single : bool
+        One mask, from the rate of the exposure.
+    n_sigma, fit_histogram, allowed
+        As of `scene`.
+    flat : ndarray, float32, shape (ny, nx), or None
+        Flat field that rates are divided by.
+    given : ndarray of bool, shape (ny, nx) or (nints, ny, nx), or None
+        Masks of the user's, in place of all that.
+    """
+
+    draft: Draft
+    single: bool
+    n_sigma: float
+    fit_histogram: bool = False
+    allowed: np.ndarray | None = None
+    flat: np.ndarray | None = None
+    given: np.ndarray | None = None
+
+    @property
+    def one_for_all(self) -> bool:
+        """Whether all integrations have the same mask."""
+        return self.single if self.given is None else self.given.ndim == 2
+
+    def mask(self, ramps: Ramps, crew: Crew, i: int) -> np.ndarray:
+        """The mask (ny, nx) of integration ``i``."""
+        if self.given is not None:
+            return np.array(self.given if self.given.ndim == 2 else self.given[i])
+        rate = self.draft.exposure(ramps, crew) if self.single else self.draft.integration(ramps, crew, i)
+        if self.flat is not None:
+            rate = rate / self.flat
+        return scene(rate, self.n_sigma, self.allowed, self.fit_histogram)

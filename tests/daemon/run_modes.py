@@ -33,6 +33,20 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"detector": "NRS2", "subarray": "SUB72", "nints": 2},
         {"clean_flicker_noise": {"skip": False, "background_method": None}},
     ),
+    "flicker on a background": (
+        {"subarray": "SUB72P", "nints": 2},
+        {
+            "clean_flicker_noise": {
+                "skip": False,
+                "background_method": "model",
+                "apply_flat_field": True,
+                "fit_histogram": True,
+                "save_mask": True,
+                "save_background": True,
+                "save_noise": True,
+            }
+        },
+    ),
     "no odd and even": (
         {"subarray": "FULL"},
         {"refpix": {"odd_even_columns": False, "side_smoothing_length": 5}},
@@ -76,7 +90,7 @@ def main(folder: Path) -> None:
         cache = Cache(folder / "crds" / str(k))
         decay = effects.ResetDecay(np.full((SIZE, SIZE), 20, np.float32))
         more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
-        references.write_all(cache, chip, [observation], effects=more)
+        references.write_all(cache, chip, [observation], with_flat=True, effects=more)
         context = cache.write()
         taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, effects=more)
         (path,) = uncal.write_exposure(folder / "in", taken.counts, observation)

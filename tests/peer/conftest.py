@@ -54,7 +54,9 @@ def drawn(
     for row in selected.values():
         (root / row.name).mkdir()
         inputs[row.name] = row.make(root / row.name)
-    jobs = [Job(inputs[name], row.steps, pipeline=row.pipeline) for name, row in selected.items()]
+    jobs = [
+        Job(inputs[name], row.at(inputs[name]).steps, pipeline=row.pipeline) for name, row in selected.items()
+    ]
     folders = dict(zip(selected, peer.results(jobs), strict=True))
     return lambda row: (inputs[row.name], folders[row.name])
 

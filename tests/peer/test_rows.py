@@ -18,6 +18,7 @@ SELECTED = [row for row in rows() if not row.long or os.environ.get("UPRAMP_PEER
 @pytest.mark.parametrize("row", SELECTED, ids=lambda row: row.name)
 def test_products_agree(row, drawn, tmp_path):
     source, expected = drawn(row)
+    row = row.at(source)
     assert not failure(expected)
     done = ours.run(source, tmp_path, row.assignments)
     assert done.returncode == 0, done.stdout + done.stderr

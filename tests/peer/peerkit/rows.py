@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from peerkit.cases import Steps, assignments
 from peerkit.scenes import Input
@@ -29,7 +30,8 @@ class Row:
     make : callable
         ``make(folder)`` writes the uncal file and a CRDS cache; the same bytes every time.
     steps : mapping
-        Parameters for both packages that differ from the defaults.
+        Parameters for both packages that differ from the defaults. A text that begins with "@" stands for a
+        file beside the exposure (see `at`).
     idle : mapping
         Parameters instead of ``steps`` under which the step does not act; by default, it is skipped.
     level : float
@@ -58,6 +60,20 @@ class Row:
     long: bool = True
     differs: str = ""
     headers: frozenset[str] = frozenset()
+
+    def at(self, source: Input) -> Row:
+        """The row with the files of an exposure that was drawn for it."""
+
+        def placed(values: Steps) -> dict[str, dict[str, Any]]:
+            return {
+                step: {
+                    key: str(source.uncal.parent / value[1:]) if str(value).startswith("@") else value
+                    for key, value in own.items()
+                }
+                for step, own in values.items()
+            }
+
+        return replace(self, steps=placed(self.steps), idle=None if self.idle is None else placed(self.idle))
 
     @property
     def assignments(self) -> list[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from astropy.io import fits
+
 from peerkit.rows import Row
-from peerkit.scenes import Scene, write
+from peerkit.scenes import Input, Scene, write
 from upramp.simulate.effects import Effect, Flicker
 from upramp.simulate.observation import Observation
 
@@ -38,9 +43,23 @@ SUB160 = Scene(
 )  # fmt: skip
 
 
+def _with_mask(scene: Scene, folder: Path, serial: int) -> Input:
+    """Also a mask of the user's: nothing but a strip, in the second integration the other one."""
+    drawn = write(scene, folder, serial)
+    o = scene.observation
+    mask = np.zeros((o.nints, o.ny, o.nx), np.float32)
+    mask[0, :, : o.nx // 2] = 1
+    mask[1:, :, o.nx // 2 :] = 1
+    path = drawn.uncal.parent / "user_mask.fits"
+    header = fits.Header({"DATAMODL": "CubeModel"})
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header), fits.ImageHDU(mask, name="SCI")])
+    hdus.writeto(path)
+    return replace(drawn, files=(*drawn.files, path))
+
+
 def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
     options = {"skip": False, **more.pop("options", {})}
-    make = partial(write, scene, serial=serial)
+    make = partial(more.pop("write", write), scene, serial=serial)
     steps = {"clean_flicker_noise": options}
     return Row(name, f"clean_flicker_noise, {what}", "clean_flicker_noise", make, steps, **more)
 
@@ -71,4 +90,51 @@ ROWS: tuple[Row, ...] = (
         options={"single_mask": False},
     ),
     _row("flicker_unclipped", "n_sigma 0, NIRCam SUB160", SUB160, 901, options={"n_sigma": 0.0}),
+    _row(
+        "flicker_model",
+        "background_method model, NIRCam full frame",
+        IMAGE,
+        902,
+        options={"background_method": "model", "save_mask": True, "save_background": True},
+        products=("rate", "rateints", "mask", "flicker_bkg"),
+    ),
+    _row(
+        "flicker_boxes",
+        "model with boxes of 20 x 16, NIRCam SUB160",
+        SUB160,
+        901,
+        options={"background_method": "model", "background_box_size": [20, 16]},
+    ),
+    _row(
+        "flicker_saved",
+        "save_mask and save_background, a mask for each of three integrations, NIRCam SUB160",
+        SUB160,
+        901,
+        options={"single_mask": False, "save_mask": True, "save_background": True},
+        products=("rate", "rateints", "mask", "flicker_bkg"),
+    ),
+    _row(
+        "flicker_histogram",
+        "fit_histogram, NIRCam full frame",
+        IMAGE,
+        902,
+        options={"fit_histogram": True, "save_mask": True},
+        products=("rate", "rateints", "mask"),
+    ),
+    _row(
+        "flicker_user_mask",
+        "user_mask, one for each of three integrations, NIRCam SUB160",
+        SUB160,
+        904,
+        write=_with_mask,
+        options={"user_mask": "@user_mask.fits"},
+    ),
+    _row(
+        "flicker_flat",
+        "apply_flat_field, NIRCam full frame",
+        replace(IMAGE, flat=True),
+        905,
+        options={"apply_flat_field": True, "save_background": True},
+        products=("rate", "rateints", "flicker_bkg"),
+    ),
 )

@@ -36,7 +36,7 @@ class Scene:
     ``stars`` of ``flux`` (decades, DN/s, drawn evenly in the logarithm) on a ``background`` (DN/s);
     ``cosmic_rays`` per pixel and second; ``whole``: references cover the full detector, so that both
     packages have to cut them; ``parameters``: CRDS parameter references, by type; ``effects`` makes what
-    else happens; ``segment`` (from 0) of ``segments`` is taken.
+    else happens; ``segment`` (from 0) of ``segments`` is taken; ``flat``: there is a flat reference.
     """
 
     observation: Observation
@@ -51,6 +51,7 @@ class Scene:
     effects: Callable[[Observation], Sequence[Effect]] = lambda observation: ()
     segments: int = 1
     segment: int = 0
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def write(scene: Scene, folder: Path, serial: int, reading: Interleaving | None 
     own = detector.cut(scene.observation.window)
     cache = Cache(folder / "crds", serial=serial)
     effects = scene.effects(scene.observation)
-    write_all(cache, detector, [scene.observation], whole=scene.whole, effects=effects)
+    write_all(cache, detector, [scene.observation], whole=scene.whole, with_flat=scene.flat, effects=effects)
     for reftype, values in scene.parameters.items():
         cache.parameters(
             detector.layout.instrument, reftype, dict(values), step_class=PARAMETER_CLASSES[reftype]

@@ -1,0 +1,148 @@
+"""The work of clean_flicker_noise on whole frames: noise is fitted group by group, then subtracted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from upramp.stages.core.extras import Cube
+from upramp.stages.core.frames import Crew, Ramps
+from upramp.stages.stage1 import flicker_background
+from upramp.stages.stage1.flicker_lines import (
+    BACKGROUND,
+    clip_background,
+    column_medians,
+    difference,
+    row_medians,
+    subtract,
+    subtract_scaled,
+    take_level,
+)
+from upramp.stages.stage1.flicker_scene import Scenes
+
+LINES = 16 << 20  # bytes of line noise that are held at once
+
+
+class Benches:
+    """Pairs of work arrays for a frame's values, as many as threads want at the same time.
+
+    They are kept because the first touch of memory is dear.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @contextmanager
+    def one(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A pair that nobody else uses."""
+        try:
+            pair = self._free.pop()
+        except IndexError:
+            pair = np.empty(self._size, np.float32), np.empty(self._size, np.float32)
+        yield pair
+        self._free.append(pair)
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How one exposure is cleaned.
+
+    Attributes
+    ----------
+    params : Params
+    scenes : Scenes
+    along_rows : bool
+        Lines are rows of the arrays, else columns;
+    channels : int
+        cut into so many parts.
+    flat : ndarray, float32, shape (ny, nx), or None
+        Flat field.
+    masks, background, noise : Cube or ndarray, or None
+        What is to be kept of the masks (ny, nx) or (nints, ny, nx), and of background and noise of the groups
+        (nints, ngroups, ny, nx), DN.
+    """
+
+    params: Any
+    scenes: Scenes
+    along_rows: bool
+    channels: int
+    flat: np.ndarray | None
+    masks: Cube | np.ndarray | None
+    background: Cube | None
+    noise: Cube | None
+
+    def work(self, ramps: Ramps, crew: Crew) -> None:
+        """Clean all integrations, some at a time."""
+        meta = ramps.meta
+        benches = Benches(meta.ny * meta.nx)
+        lines = meta.ny if self.along_rows else meta.nx
+        step, groups = 1, range(1, meta.ngroups)
+        if self.scenes.one_for_all:
+            step = max(1, LINES // (8 * lines * self.channels * meta.ngroups))
+        for i0 in range(0, meta.nints, step):
+            some = range(i0, min(i0 + step, meta.nints))
+            if i0 == 0 or not self.scenes.one_for_all:
+                mask = self.scenes.mask(ramps, crew, i0)
+                self._keep_mask(i0, mask)
+            places = [(i, g) for i in some for g in groups]
+            found = crew.each(partial(self._measure, ramps, mask, benches), places)
+            noise = np.array(found, np.float64).reshape(len(some), len(groups), self.channels, lines)
+            total = np.cumsum(noise, axis=1).astype(np.float32).reshape(-1, self.channels, lines)
+            crew.each(partial(self._subtract, ramps), zip(places, total, strict=True))
+
+    def _keep_mask(self, i: int, mask: np.ndarray) -> None:
+        if isinstance(self.masks, np.ndarray):
+            self.masks[:] = mask
+        elif self.masks is not None:
+            self.masks.write(i, mask)
+
+    def _measure(
+        self, ramps: Ramps, mask: np.ndarray, benches: Benches, place: tuple[int, int]
+    ) -> np.ndarray:
+        """Noise of lines (channels, lines), float32, between a group and the one before."""
+        i, g = place
+        image = ramps.read(i, g)
+        difference(image, ramps.read(i, g - 1), ramps.read_flags(i, g), mask)
+        if self.flat is not None:
+            image /= self.flat
+        with benches.one() as bench:
+            level = self._take_background(image, bench)
+        if self.background is not None:
+            self.background.write(i, g, np.broadcast_to(np.nan_to_num(level), image.shape))
+        noise = np.empty((self.channels, image.shape[0 if self.along_rows else 1]), np.float32)
+        (row_medians if self.along_rows else column_medians)(image, self.channels, noise)
+        return noise
+
+    def _take_background(self, image: np.ndarray, bench: tuple[np.ndarray, np.ndarray]) -> Any:
+        """Take the background off ``image``, make NaN what does not belong to it; the background."""
+        p = self.params
+        if p.background_method is None:
+            return np.float32(0)
+        if p.background_method == "median":
+            return take_level(image, p.n_sigma, *bench)
+        level: Any = clip_background(image, BACKGROUND, *bench)
+        found = flicker_background.model(image, p.background_box_size)
+        if found is not None:
+            level = found
+        image -= level
+        if p.n_sigma > 0:
+            clip_background(image, p.n_sigma, *bench)
+        return level
+
+    def _subtract(self, ramps: Ramps, what: tuple[tuple[int, int], np.ndarray]) -> None:
+        (i, g), noise = what
+        frame = ramps.read(i, g)
+        before = frame.copy() if self.noise is not None else frame
+        if self.flat is not None:
+            subtract_scaled(frame, noise, self.along_rows, self.flat)
+        else:
+            subtract(frame, noise, self.along_rows)
+        ramps.write(i, g, frame)
+        if self.noise is not None:
+            self.noise.write(i, g, frame - before)
