@@ -299,7 +299,8 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         counted = shared.get("counted", {})
         header |= {keyword: report.counters[name] for keyword, name in counted.items()}
         if states.get("jump", (False,))[0]:
-            header["PRIMECRS"] = _hits(report.counters["jump.primary"], meta)
+            header["PRIMECRS"] = 1e3 * _hits(report.counters["jump.primary"], meta)
+            header["EXTNCRS"] = 1e6 * _hits(report.counters["jump.extended"], meta)
         cards = {**_cards(work, states), **header}
         names = [s.name for s in work.steps]
         later = work.steps[names.index("ramp_fit") :] if rates else ()
@@ -420,9 +421,9 @@ def stream(
 
 
 def _hits(found: int, meta: ExposureMeta) -> float:
-    """Cosmic rays per thousand pixels per second, over the time in which differences can show them."""
+    """Cosmic rays per pixel and second, over the time in which differences can show them."""
     seconds = meta.nints * (meta.ngroups - 1) * meta.group_time
-    return 1000.0 * found / (meta.nx * meta.ny) / seconds
+    return found / (meta.nx * meta.ny) / seconds
 
 
 def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:

@@ -57,6 +57,7 @@ KINDS = (
         {
             "charge_migration": {"skip": False},
             "clean_flicker_noise": {"skip": False},
+            "jump": {"expand_large_events": True},
             "ramp_fit": {"firstgroup": 1},
         },
     ),

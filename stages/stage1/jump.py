@@ -241,10 +241,7 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
 
 def unsupported(params: Params) -> list[str]:
     """What the parameters ask for and this version does not do."""
-    asked = {
-        "expand_large_events": "snowballs are not expanded",
-        "find_showers": "showers are not searched for",
-    }
+    asked = {"find_showers": "showers are not searched for"}
     return [
         f"{name} = true is not in this version: {what}"
         for name, what in asked.items()
@@ -276,8 +273,6 @@ def bind(context: Context) -> Bound:
         if clipped:
             return CLIPPED_BY_GROUP if p.only_use_ints else CLIPPED
         return ONCE if groups > p.min_diffs_single_pass else ITERATED
-
-    context.shared.setdefault("header", {})["EXTNCRS"] = 0.0
 
     def find(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)

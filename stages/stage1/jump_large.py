@@ -10,12 +10,19 @@ from functools import partial
 
 from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.step import Context
+from upramp.stages.stage1 import jump_snowballs
 
 Search = Callable[[Context, Ramps, Crew], int]
 """Changes the flags of ramps that were put down, DN; how many events it found."""
 
-SEARCHES: Mapping[str, tuple[str, Search]] = {}
+SEARCHES: Mapping[str, tuple[str, Search]] = {
+    "expand_large_events": ("jump.snowballs", jump_snowballs.search),
+}
 """In the order of work: parameter that asks for it -> counter of events, what is done."""
+
+
+EXTENDED = "jump.extended"
+"""Counter of what EXTNCRS tells of: the events of the last search, as with the observatory's package."""
 
 
 def frames(context: Context) -> Callable[[Ramps, Crew], None] | None:
@@ -28,4 +35,4 @@ def _work(context: Context, asked: list[tuple[str, Search]], ramps: Ramps, crew:
     for counter, search in asked:
         found = search(context, ramps, crew)
         crew.counters[counter] += found
-        crew.counters["jump.extended"] += found
+        crew.counters[EXTENDED] = found

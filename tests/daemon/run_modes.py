@@ -57,6 +57,7 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"subarray": "SUB72P", "ngroups": 6},
         {"jump": {"after_jump_flag_dn1": 10.0, "after_jump_flag_time1": 30.0}, "ramp_fit": {"lastgroup": 4}},
     ),
+    "snowballs": ({"subarray": "SUB72P", "ngroups": 6, "nints": 2}, {"jump": {"expand_large_events": True}}),
     "mid infrared": ({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 8, "nints": 2}, {}),
     "mid infrared, a subarray": (
         {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 4},

@@ -109,9 +109,9 @@ def test_work_that_was_abandoned_publishes_nothing(make, after):
 
 def test_what_parameters_ask_for_in_vain_is_noted(make):
     with capture_logs() as lines:
-        plan = make(jump={"expand_large_events": True})
+        plan = make(jump={"find_showers": True})
     ((step, notice),) = plan.notices
-    assert step == "jump" and "expand_large_events" in notice
+    assert step == "jump" and "find_showers" in notice
     (line,) = [line for line in lines if line["event"] == "references_resolved"]
     assert line["references"] == sum(bool(r["path"]) for s in plan.steps for r in s.references) > 5
     (run,) = [s for s in calibrate.calibrate(plan, "0" * 64).step_runs if s["step"] == "jump"]

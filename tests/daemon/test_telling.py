@@ -14,7 +14,7 @@ from upramp.daemon.telling import tell
 from upramp.stages.core.errors import Retryable
 
 NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
-SNOW = ("jump", "expand_large_events = true is not in this version")
+SNOW = ("jump", "find_showers = true is not in this version")
 
 
 @pytest.fixture

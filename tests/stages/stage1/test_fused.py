@@ -71,10 +71,12 @@ PARAMS = {
     "clean_flicker_noise": {"skip": False, "single_mask": False, "fit_by_channel": True},
     "persistence": {"skip": False, "persistence_time": 35, "dn_threshold": 9000.0},
 }
+SNOWBALLS = {"expand_large_events": True, "edge_size": 4, "min_sat_radius_extend": 0.5, "sat_expand": 1}
 
 
-def calibrate(through, data, refs, pipeline, options, without="", **facts):
-    steps = [(step, PARAMS.get(step.name, {})) for step in PIPELINES[pipeline].steps if step.name != without]
+def calibrate(through, data, refs, pipeline, options, without="", large=False, **facts):
+    chosen = PARAMS | ({"jump": PARAMS["jump"] | SNOWBALLS} if large else {})
+    steps = [(step, chosen.get(step.name, {})) for step in PIPELINES[pipeline].steps if step.name != without]
     if without == "ramp_fit":
         steps = [(step, params) for step, params in steps if step.name != "gain_scale"]
     facts |= {"exposure_start": 60000.0, "integration_time": data.shape[1] * 10.0 + 11.0}
@@ -117,15 +119,16 @@ def place(corner, ny, nx):
     nframes=st.sampled_from([1, 2]),
     corner=CORNERS,
     pipeline=st.sampled_from(sorted(PIPELINES)),
+    large=st.booleans(),
 )
 def test_fused_is_step_by_step(
     through, seed, frames, size, cuts, threads, budget, strip, looked_at, outputs, fastaxis, nframes, corner,
-    pipeline,
+    pipeline, large,
 ):  # fmt: skip
     data, refs = scene(seed, frames + size)
     facts, width = place(corner, *size)
     facts |= {"noutputs": outputs, "fastaxis": fastaxis, "slowaxis": 1 if fastaxis == 2 else 2}
-    facts |= {"nframes": nframes, "frame_divisor": 4, "gain_factor": 1.5}
+    facts |= {"nframes": nframes, "frame_divisor": 4, "gain_factor": 1.5, "large": large}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refpix_border, "DETECTOR", width)
         patch.setattr(windows, "STRIP_ROWS", max(data.shape))

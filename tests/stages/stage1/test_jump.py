@@ -192,7 +192,7 @@ def test_parameters_are_checked_and_what_is_missing_is_said():
     with pytest.raises(ValueError, match="four_group_rejection_threshold"):
         Params(four_group_rejection_threshold=-1)
     assert list(STEP.unsupported(Params())) == []
-    assert len(STEP.unsupported(Params(expand_large_events=True, find_showers=True))) == 2
+    assert len(STEP.unsupported(Params(expand_large_events=True, find_showers=True))) == 1
 
 
 def clipped(sizes):

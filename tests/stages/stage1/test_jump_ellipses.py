@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 from scipy.ndimage import gaussian_filter
+from skimage.draw import ellipse as covered
 from skimage.measure import label, regionprops
 
-from upramp.stages.stage1.jump_ellipses import Ellipse, find
+from upramp.stages.stage1.jump_ellipses import Ellipse, Regions, find, paint
 
 EXAMPLES = 10 if config.DISABLE_JIT else 60
 
@@ -97,3 +98,37 @@ def test_regions_are_those_of_scikit_image(seed, scale, share, least):
         (r.axis_minor_length - 1, r.axis_major_length - 1) for r in expected
     ]
     assert [e.angle for e in found] == [np.degrees(r.orientation) for r in expected]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    angle=st.one_of(st.sampled_from([-90.0, -45.0, 0.0, 45.0, 90.0]), st.floats(-90, 90)),
+    minor=st.integers(-4, 20),
+    major=st.integers(-4, 20),
+    x=st.integers(0, 39),
+    y=st.integers(0, 29),
+)
+def test_painted_is_what_scikit_image_covers(angle, minor, major, x, y):
+    image, expected = np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint8)
+    changed = paint(image, np.array([Ellipse(x, y, 0, 0, angle).outline((minor, major))]), 0, 0, 1)
+    with np.errstate(all="ignore"):
+        expected[covered(y, x, major, minor, shape=(30, 40), rotation=np.radians(angle))] = 1
+    np.testing.assert_array_equal(image, expected)
+    assert changed == expected.sum()
+
+
+def test_painted_where_nothing_forbids_it():
+    one = np.array([Ellipse(2, 0, 0, 0, 0).outline((2, 2))])
+    image = np.array([[0, 1, 2, 3, 4]], np.uint8)
+    assert paint(image, one, 2, 0xFF, 4) == 1
+    assert image.tolist() == [[0, 5, 2, 3, 4]]
+    assert paint(image, one, 0, 0, 2) == 2
+    assert image.tolist() == [[0, 2, 2, 2, 4]]
+    assert paint(image, np.empty((0, 6)), 0, 0, 1) == 0
+
+
+def test_regions_know_their_centres_and_reach():
+    regions = Regions(np.pad(drawn("##..... ##..... ....### ......."), 1), 3)
+    assert regions.centres.tolist() == [[1.5, 1.5], [6.0, 3.0]]
+    assert regions.reach.tolist() == [4, 4]
+    assert len(regions) == 2
