@@ -23,11 +23,16 @@ from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Step
 from upramp.stages.core.whole import WholeStep
 from upramp.stages.stage1 import persistence
+from upramp.store.exposure_file import ExposureFile
+from upramp.store.image_file import kind_of, open_image
 from upramp.store.provenance import fingerprint
 from upramp.store.references import Best, Crds, CrdsSettings, open_crds
-from upramp.store.uncal import Uncal, open_uncal
+from upramp.store.uncal import open_uncal
 
 log = get_logger()
+
+RATES = frozenset({"rate", "rateints"})
+"""Endings of the files that the second stage takes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class CalibrationPlan:
 
     job: CalibrationJob
     identity: Identity
-    uncal: Uncal
+    uncal: ExposureFile
     pipeline: pipelines.Pipeline
     steps: tuple[PlannedStep, ...]
     crds: Crds = field(repr=False)
@@ -146,6 +151,8 @@ def glance(path: Path) -> Turn | None:
     Retryable
         If it cannot be read for the time being.
     """
+    if kind_of(path.name):
+        return None
     meta = open_uncal(path).meta
     known = meta.exposure_start > 0 and pipelines.for_exposure(meta) is not pipelines.GUIDER
     return turn_of(meta) if known else None
@@ -180,8 +187,7 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
         If the file or the CRDS server cannot be reached for the time being.
     """
     identity = identify(job.path)
-    uncal = open_uncal(job.path)
-    pipeline = pipelines.for_exposure(uncal.meta)
+    uncal, pipeline = open_exposure(job.path)
     clock, crds = time.perf_counter(), crds_of(job.config)
     types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
     found = crds.parameters(uncal.header, types)
@@ -197,6 +203,21 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
         log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
     return CalibrationPlan(job, identity, uncal, pipeline, steps, crds, params)
+
+
+def open_exposure(path: Path) -> tuple[ExposureFile, pipelines.Pipeline]:
+    """Look at an exposure's file, and find the pipeline that takes it.
+
+    Raises
+    ------
+    Unprocessable, Retryable
+        As `plan`.
+    """
+    if kind_of(path.name) in RATES:
+        image = open_image(path)
+        return image, pipelines.for_image(image.meta)
+    uncal = open_uncal(path)
+    return uncal, pipelines.for_exposure(uncal.meta)
 
 
 def reference_types() -> list[str]:
@@ -215,7 +236,7 @@ def _is_parameter(step: Step | WholeStep[Any], reftype: str) -> bool:
 def _planned(
     config: Config,
     step: Step | WholeStep[Any],
-    uncal: Uncal,
+    uncal: ExposureFile,
     pars: Mapping[str, tuple[Any, str]],
     best: Mapping[str, Best],
     crds: Crds,

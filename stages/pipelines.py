@@ -32,6 +32,8 @@ from upramp.stages.stage1 import (
     saturation,
     superbias,
 )
+from upramp.stages.stage2 import assign_wcs, bkg_subtract, flat_field, photom
+from upramp.stages.stage3 import resample
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,17 @@ DARK_TYPES = frozenset(
     {"FGS_DARK", "MIR_DARKALL", "MIR_DARKIMG", "MIR_DARKMRS", "NIS_DARK", "NRC_DARK", "NRS_DARK"}
 )
 
+IMAGE2 = Pipeline(
+    "image2",
+    (bkg_subtract.STEP, assign_wcs.STEP, flat_field.STEP, photom.STEP, resample.STEP),
+    "pars-image2pipeline",
+)
+
+BY_INTEGRATION = frozenset({"MIR_4QPM", "MIR_LYOT", "NIS_AMI", "NRC_CORON"})
+
 GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")
 
-PIPELINES = (NEAR_INFRARED, MID_INFRARED, NEAR_INFRARED_DARK, MID_INFRARED_DARK, GUIDER)
+PIPELINES = (NEAR_INFRARED, MID_INFRARED, NEAR_INFRARED_DARK, MID_INFRARED_DARK, IMAGE2, GUIDER)
 
 
 def for_exposure(meta: ExposureMeta) -> Pipeline:
@@ -149,6 +159,27 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
     if meta.instrument == "MIRI":
         return MID_INFRARED_DARK if dark else MID_INFRARED
     return NEAR_INFRARED_DARK if dark else NEAR_INFRARED
+
+
+def by_integration(meta: ExposureMeta) -> bool:
+    """Whether later stages take the rates of each integration: time series, coronagraphs, interferometry."""
+    return meta.is_tso or meta.exp_type in BY_INTEGRATION
+
+
+def for_image(meta: ExposureMeta) -> Pipeline:
+    """The pipeline that takes a rate or rateints file.
+
+    Raises
+    ------
+    Unprocessable
+        If no pipeline here takes this kind of exposure.
+    """
+    if meta.exp_type not in assign_wcs.MODES:
+        raise Unprocessable(
+            f"the second stage of EXP_TYPE {meta.exp_type} is not in this version, which calibrates images; "
+            "the observatory's package takes the rates as they are"
+        )
+    return IMAGE2
 
 
 def registry() -> dict[str, type]:

@@ -33,6 +33,16 @@ class ImageFile(ExposureFile):
     """A look at one product of images; see `ExposureFile`."""
 
     @property
+    def segment_id(self) -> str:
+        """What the ledger calls it: its name's stem."""
+        return parse_name(self.path.name).segment_id
+
+    @property
+    def exposure_id(self) -> str:
+        """What the ledger calls all products of its kind of an exposure."""
+        return parse_name(self.path.name).exposure_id
+
+    @property
     def kind(self) -> str:
         """Ending of its name, one of `KINDS`."""
         return kind_of(self.path.name)

@@ -94,6 +94,10 @@ class Extra:
     tree : mapping, optional
         Makes it an ASDF file of this content, small arrays among it. Of a file that is there already all is
         kept but the keys at the top that the tree has.
+    sci : mapping
+        Keywords for the SCI header; None takes one away.
+    leaves : mapping
+        Nested; merged into the product's metadata tree.
     ready : callable
         Called once all rows went through all steps, before it is written: the place to cut cubes to what
         was found.
@@ -106,6 +110,8 @@ class Extra:
     header: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     tree: Mapping[str, Any] | None = None
+    sci: Mapping[str, Any] = field(default_factory=dict)
+    leaves: Mapping[str, Any] = field(default_factory=dict)
     ready: Callable[[], None] = lambda: None
 
 

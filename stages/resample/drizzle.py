@@ -1,13 +1,13 @@
 """Drizzling with square pixels: every input pixel drops its value on the output pixels it covers.
 
-An input pixel, shrunk by ``pixfrac``, is a quadrilateral on the output. With a_p its share in output pixel p (the
-area in common over its own) and w its weight,
+An input pixel, shrunk by ``pixfrac``, is a quadrilateral on the output. With a_p its share in output pixel p
+(the area in common over its own) and w its weight,
 
     W_p = sum a_p w        S_p = sum a_p w v / W_p
 
 for any number of planes v at once: values, and the errors of each kind of noise. The area in common follows
-from Green's theorem: an edge of the quadrilateral adds to each output pixel in its rows dy times the part of the
-pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
+from Green's theorem: an edge of the quadrilateral adds to each output pixel in its rows dy times the part of
+the pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
 
 Output rows are shared among threads, each with a band of its own; the result does not depend on how many.
 
@@ -68,7 +68,8 @@ def add_edge(x0, y0, x1, y1, area, cover):
 def corners_of(here, beside, half, out_low, out_high):
     """Positions half a (shrunk) pixel left and right of a row, towards the row ``beside``.
 
-    All (columns + 2); ``half`` is half the pixel's side. Between the pixels' centres positions are interpolated.
+    All (columns + 2); ``half`` is half the pixel's side. Between the pixels' centres positions are
+    interpolated.
     """
     n = here.size
     for i in range(1, n - 1):

@@ -2,11 +2,12 @@
 
     (xi, eta) = s PC (p - p0)          gnomonic projection about (alpha0, delta0)
 
-p and p0 are pixels (x, y), counted from 0, s the scale in degrees, PC a rotation (with a reflection, as the sky is
-seen from within). By default alpha0, delta0 is the middle of the box around all corners of the inputs' footprints,
-as unit vectors; PC has the position angle of the first input's aperture; and the grid begins at the least x and
-y of the corners. Source: JWST pipeline documentation, resample step; Calabretta & Greisen 2002, A&A 395,
-1077; what the middle is, and where s is measured, was found by running the observatory's package.
+p and p0 are pixels (x, y), counted from 0, s the scale in degrees, PC a rotation (with a reflection, as the
+sky is seen from within). By default alpha0, delta0 is the middle of the box around all corners of the inputs'
+footprints, as unit vectors; PC has the position angle of the first input's aperture; and the grid begins at
+the least x and y of the corners. Source: JWST pipeline documentation, resample step; Calabretta & Greisen
+2002, A&A 395, 1077; what the middle is, and where s is measured, was found by running the observatory's
+package.
 """
 
 from __future__ import annotations
@@ -66,9 +67,7 @@ class Grid:
         return np.degrees(ra) % 360, np.degrees(dec)
 
 
-def project(
-    ra: np.ndarray, dec: np.ndarray, crval: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def project(ra: np.ndarray, dec: np.ndarray, crval: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Positions on the plane that touches the sky at ``crval``; all in degrees."""
     a, d = np.radians(ra) - np.radians(crval[0]), np.radians(dec)
     sin0, cos0 = np.sin(np.radians(crval[1])), np.cos(np.radians(crval[1]))
@@ -86,7 +85,8 @@ def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
 
 
 def middle(corners: np.ndarray) -> tuple[float, float]:
-    """Middle of the box around corners (n, 2), degrees, on the sky: right ascension and declination, degrees."""
+    """Middle of the box around corners (n, 2), degrees, on the sky: right ascension and declination,
+    degrees."""
     vectors = unit_vectors(corners[:, 0], corners[:, 1])
     x, y, z = (vectors.min(axis=1) + vectors.max(axis=1)) / 2
     return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
@@ -98,7 +98,8 @@ def separation(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def pixel_scale(sky: Sky, x: float, y: float) -> float:
-    """Side of a square pixel with the area of the one between (x, y) and its right and upper neighbour, degrees."""
+    """Side of a square pixel with the area of the one between (x, y) and its right and upper neighbour,
+    degrees."""
     ra, dec = sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     here, right, up = unit_vectors(ra, dec).T
     return float(np.sqrt(separation(here, right) * separation(here, up)))

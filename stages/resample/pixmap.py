@@ -1,8 +1,8 @@
 """Where the pixels of an input image lie on an output grid.
 
-The optics' distortion is so smooth that it is computed at every `STEP`-th pixel alone; between, polynomials of
-third degree through four nodes are as good as the computation itself (the rest is h^4 times the fourth derivative,
-some 10^-9 pixels). That is checked; where it is not so, the nodes are drawn closer.
+The optics' distortion is so smooth that it is computed at every `STEP`-th pixel alone; between, polynomials
+of third degree through four nodes are as good as the computation itself (the rest is h^4 times the fourth
+derivative, some 10^-9 pixels). That is checked; where it is not so, the nodes are drawn closer.
 """
 
 from __future__ import annotations
