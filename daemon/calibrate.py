@@ -20,14 +20,15 @@ import numpy as np
 from upramp.daemon import carried
 from upramp.daemon.desk import never
 from upramp.daemon.events import Before
+from upramp.daemon.images import image2
 from upramp.daemon.machine import cores, peak_mb
 from upramp.daemon.planning import CalibrationJob, CalibrationPlan, PlannedStep, plan
-from upramp.daemon.reading import refuse_changed
+from upramp.daemon.results import Result, may_publish, prepared, state_cards
 from upramp.stages import pipelines
 from upramp.stages.core import runner
 from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.extras import Extras
-from upramp.stages.core.frames import Interrupted, Ramps
+from upramp.stages.core.frames import Ramps
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
 from upramp.stages.core.reference import Prepared
@@ -36,11 +37,10 @@ from upramp.stages.core.tally import Tally
 from upramp.stages.guider.pipeline import run_guider
 from upramp.stages.stage1 import frame_zero, ramp_fit
 from upramp.store import schema
-from upramp.store.asdf_tree import reference_keyword
 from upramp.store.cubes import DiskCube
-from upramp.store.naming import prepared_folder, scratch_folder
-from upramp.store.prepared import PreparedStore, release
-from upramp.store.products import RAMP_KINDS, ProductWriter, Published, write_product
+from upramp.store.naming import scratch_folder
+from upramp.store.prepared import release
+from upramp.store.products import RAMP_KINDS, ProductWriter, write_product
 from upramp.store.provenance import parameter_rows
 from upramp.store.ramp_scratch import DiskRamps
 from upramp.store.raw_reference import raw_reference
@@ -109,6 +109,8 @@ def calibrate(
     job_id = f"{work.uncal.segment_id}-{uuid.uuid4().hex[:12]}"
     if work.pipeline is pipelines.GUIDER:
         result = _guider(work, job_id, stop)
+    elif work.pipeline is pipelines.IMAGE2:
+        result = image2(work, job_id, stop)
     else:
         result = _stage1(work, job_id, stop, before)
     seconds, peak = time.perf_counter() - clock, peak_mb()
@@ -181,17 +183,11 @@ def _reference_rows(work: CalibrationPlan, step: PlannedStep, before: Before | N
     return rows + carried.reference_rows(step.name, before)
 
 
-@dataclass
-class _Result:
-    """What one pipeline leaves: products, states (ran, reason), counters, seconds by step, statistics."""
-
-    published: list[Published]
-    states: dict[str, tuple[bool, str]]
-    counters: Mapping[str, int]
-    wall: Mapping[str, float]
-    cpu: Mapping[str, float]
-    integrations: list[dict[str, Any]]
-    left: dict[str, Any] | None = None
+def uncal_of(work: CalibrationPlan) -> Uncal:
+    """The level-1b file of a plan for one."""
+    if not isinstance(work.uncal, Uncal):
+        raise TypeError(f"{work.uncal.path.name} holds no counts")
+    return work.uncal
 
 
 class _Sink:
@@ -207,23 +203,6 @@ class _Sink:
             self.tally.add(outputs)
 
 
-@functools.cache
-def prepared_of(cache: Path) -> PreparedStore:
-    """The prepared references of a cache folder: one for all files, so that work side by side shares them."""
-    return PreparedStore(prepared_folder(cache))
-
-
-def _prepared(work: CalibrationPlan, step: PlannedStep, meta: ExposureMeta) -> dict[str, Prepared]:
-    """The step's references, ready for its kernels."""
-    store = prepared_of(work.job.config.cache_folder)
-    ready = {}
-    for reftype, best in step.best.items():
-        prepare = step.step.prepare.get(reftype)
-        if best.path is not None and prepare is not None:
-            ready[reftype] = store.get(step.name, reftype, best.path, prepare, meta, step.params)
-    return ready
-
-
 def _average_dark_current(step: PlannedStep) -> float:
     """What ramp_fit counts with though the dark itself does not fit, e-/s; as dark_current has it."""
     if step.params.average_dark_current is not None:
@@ -235,9 +214,9 @@ def _average_dark_current(step: PlannedStep) -> float:
         return 0.0 if raw.has("AVDRKCUR") else float(raw.header.get("AVDRKCUR") or 0.0)
 
 
-def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before: Before | None) -> _Result:
+def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before: Before | None) -> Result:
     """Counts to rates, or of darks to corrected ramps, streamed."""
-    config, uncal, meta = work.job.config, work.uncal, work.uncal.meta
+    config, uncal, meta = work.job.config, uncal_of(work), work.uncal.meta
     output = config.output.folder
     folder = scratch_folder(output, job_id)
     extras = Extras(lambda shape: DiskCube(shape, folder))
@@ -250,7 +229,7 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         if not s.runs:
             continue
         try:
-            ready = _prepared(work, s, meta)
+            ready = prepared(work, s, meta)
             used += ready.values()
             context = Context(meta, s.params, ready, shared)
             steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
@@ -301,10 +280,10 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         if states.get("jump", (False,))[0]:
             header["PRIMECRS"] = 1e3 * _hits(report.counters["jump.primary"], meta)
             header["EXTNCRS"] = 1e6 * _hits(report.counters["jump.extended"], meta)
-        cards = {**_cards(work, states), **header}
+        cards = {**state_cards(work, states), **header}
         names = [s.name for s in work.steps]
         later = work.steps[names.index("ramp_fit") :] if rates else ()
-        _may_publish(work, stop)
+        may_publish(work, stop)
         left = carried.keep(work, before, shared)
         published = writer.finish(
             cards, extras=extras.found, without={"ramp": {s.step.keyword for s in later}}
@@ -317,7 +296,7 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         for k, row in enumerate(rows):
             mid = mids.get(meta.int_start + k)
             row["mid_mjd"] = None if mid is None else float(mid)
-    return _Result(published, states, report.counters, report.wall, report.cpu, rows, left)
+    return Result(published, states, report.counters, report.wall, report.cpu, rows, left)
 
 
 def _put_ramps(
@@ -354,13 +333,13 @@ def _frame_zero(
     work: CalibrationPlan, states: Mapping[str, tuple[bool, str]], folder: Path, stop: Callable[[], bool]
 ) -> Ramps:
     """Frame zero through its steps."""
-    uncal, config = work.uncal, work.job.config
+    uncal, config = uncal_of(work), work.job.config
     meta = frame_zero.exposure(uncal.meta)
     shared = dict(frame_zero.SHARED)
     steps: list[BoundStep] = []
     for s in work.steps:
         if s.name in frame_zero.STEPS and states[s.name][0]:
-            context = Context(meta, s.params, _prepared(work, s, meta), shared)
+            context = Context(meta, s.params, prepared(work, s, meta), shared)
             steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
     with uncal.zero_source() as source:
         return frame_zero.correct(
@@ -372,13 +351,6 @@ def _frame_zero(
             budget_bytes=int(config.run.memory_limit_mb * 1e6),
             stop=stop,
         )
-
-
-def _may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
-    """Raise, rather than publish what nobody waits for or what was made of two contents."""
-    if stop():
-        raise Interrupted
-    refuse_changed(work.identity)
 
 
 def stream(
@@ -426,15 +398,15 @@ def _hits(found: int, meta: ExposureMeta) -> float:
     return found / (meta.nx * meta.ny) / seconds
 
 
-def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Result:
+def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
     """Guide star frames to count rates, taken whole: they are small."""
-    config, uncal = work.job.config, work.uncal
-    given = {r: ref for s in work.steps if s.runs for r, ref in _prepared(work, s, uncal.meta).items()}
+    config, uncal = work.job.config, uncal_of(work)
+    given = {r: ref for s in work.steps if s.runs for r, ref in prepared(work, s, uncal.meta).items()}
     params = {s.name: s.params for s in work.steps}
     result = run_guider(uncal.read_all(), uncal.meta, given, params)
     states = {name: (s.state == "COMPLETE", s.reason) for name, s in result.states.items()}
     output = config.output.folder
-    _may_publish(work, stop)
+    may_publish(work, stop)
     published = write_product(
         uncal,
         scratch_folder(output, job_id),
@@ -442,24 +414,11 @@ def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> _Re
         "cal",
         "GuiderCalModel",
         {"SCI": result.sci, "ERR": result.err, "DQ": result.dq},
-        _cards(work, states),
+        state_cards(work, states),
         units={"SCI": result.bunit},
         carry=GUIDER_TABLES,
         durable=config.store.fsync,
     )
     wall = {name: s.wall for name, s in result.states.items()}
     cpu = {name: s.cpu for name, s in result.states.items()}
-    return _Result([published], states, result.counters, wall, cpu, [])
-
-
-def _cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
-    """Header cards: context, references, states of the steps."""
-    cards: dict[str, Any] = {"CRDS_CTX": work.context, "CRDS_VER": work.crds_version, "CAL_VCS": "RELEASE"}
-    for step in work.steps:
-        cards[step.step.keyword] = "COMPLETE" if states[step.name][0] else "SKIPPED"
-        for row in step.references:
-            keyword = reference_keyword(row["type"])
-            if keyword and (row["path"] or cards.get(keyword) is None) and not step.params.skip:
-                overridden = step.best[row["type"]].overridden
-                cards[keyword] = row["name"] if overridden or not row["path"] else f"crds://{row['name']}"
-    return cards | dict(work.pipeline.absent)
+    return Result([published], states, result.counters, wall, cpu, [])

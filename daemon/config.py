@@ -32,7 +32,7 @@ from upramp.daemon.parameters import (
 from upramp.stages.core.errors import Misconfigured
 from upramp.store.naming import ledger_folder
 
-UNTIL = ("stage1",)
+UNTIL = ("stage1", "stage2")
 """The stages that processing may stop after."""
 
 

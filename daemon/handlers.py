@@ -163,7 +163,8 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         outcome.step_runs,
         _counters(outcome.step_runs),
     )
-    return [*_superseded_events(retired, before), committed, *news, *_followers(desk, times)]
+    told = [*_superseded_events(retired, before), committed, *news, *_followers(desk, times)]
+    return [*told, *_next_stage(desk, products)]
 
 
 def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
@@ -359,6 +360,13 @@ def _followers(desk: Desk, times: Sequence[tuple[str, float]]) -> list[Event]:
         if again:
             told.append(FileSettled(path))
     return told
+
+
+def _next_stage(desk: Desk, products: Sequence[Row]) -> list[Event]:
+    """Rates that a later stage takes are files that settled."""
+    if desk.settings.config.run.until == "stage1":
+        return []
+    return [FileSettled(Path(p["path"])) for p in products if p.get("next_stage")]
 
 
 def _counters(step_runs: Sequence[Row]) -> dict[str, int]:

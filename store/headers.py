@@ -165,9 +165,14 @@ def primary_header(start: fits.Header, filename: str, model: str, cards: Mapping
 
 
 def image_header(
-    name: str, bitpix: int, shape: tuple[int, ...], kept: fits.Header | None, cards: Mapping[str, Any]
+    name: str,
+    bitpix: int,
+    shape: tuple[int, ...],
+    kept: fits.Header | None,
+    cards: Mapping[str, Any],
+    unsigned: bool = False,
 ) -> fits.Header:
-    """The header of an image extension; ``bitpix`` 32 stands for unsigned integers."""
+    """The header of an image extension; ``unsigned``: its integers of 32 bits are."""
     head = [
         fits.Card("XTENSION", "IMAGE", "Image extension"),
         fits.Card("BITPIX", bitpix, "array data type"),
@@ -176,7 +181,7 @@ def image_header(
         fits.Card("PCOUNT", 0, "number of parameters"),
         fits.Card("GCOUNT", 1, "number of groups"),
     ]
-    if bitpix == 32:
+    if unsigned:
         head += [fits.Card("BSCALE", 1), fits.Card("BZERO", 1 << 31)]
     head += [fits.Card("EXTNAME", name, "extension name"), fits.Card("EXTVER", 1, "extension value")]
     body = fits.Header() if kept is None else kept_cards(kept)

@@ -29,12 +29,12 @@ _PIECE = 1 << 20  # bytes turned before they are written; they should stay in th
 _COPY = 1 << 22
 _ROOM = 60  # cards that may come at the end; if they need more blocks, all behind them is moved
 _SIGN, _NONE = np.uint32(1 << 31), np.uint32(0)
-_BITPIX = {"float32": -32, "uint32": 32, "uint8": 8}
+_BITPIX = {"float32": -32, "uint32": 32, "int32": 32, "uint8": 8}
 
 
 @dataclass(frozen=True)
 class Extension:
-    """An image extension of float32 pixels, or of uint32 or uint8 flags; ``shape`` in numpy's order."""
+    """An image extension of float32 or int32 pixels, or uint32 or uint8 flags; ``shape`` in numpy's order."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,7 +59,8 @@ class Extension:
     def header(self, kept: fits.Header | None = None, cards: Mapping[str, Any] | None = None) -> fits.Header:
         """Its header, with the cards ``kept`` from the input."""
         extra = {"BUNIT": self.unit, **(cards or {})}
-        return image_header(self.name, _BITPIX[self.dtype], self.shape, kept, extra)
+        unsigned = self.dtype == "uint32"
+        return image_header(self.name, _BITPIX[self.dtype], self.shape, kept, extra, unsigned)
 
 
 @kernel

@@ -239,7 +239,19 @@ def evaluator(model: Transform) -> Callable[..., tuple[np.ndarray, ...]]:
     return evaluate
 
 
-def pixel_to_sky(wcs: Any) -> Callable[..., tuple[np.ndarray, ...]]:
+def _pair(
+    evaluate: Callable[..., tuple[np.ndarray, ...]],
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """An evaluation whose first two results count."""
+
+    def two(*given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        one, other, *_ = evaluate(*given)
+        return one, other
+
+    return two
+
+
+def pixel_to_sky(wcs: Any) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """The WCS evaluated fast: a function (x, y) -> (right ascension, declination), 0-based pixels, degrees.
 
     Unlike the WCS object itself it also gives values outside the bounding box.
@@ -248,12 +260,12 @@ def pixel_to_sky(wcs: Any) -> Callable[..., tuple[np.ndarray, ...]]:
     ----------
     wcs : gwcs.WCS
     """
-    return evaluator(wcs.forward_transform)
+    return _pair(evaluator(wcs.forward_transform))
 
 
-def sky_to_pixel(wcs: Any) -> Callable[..., tuple[np.ndarray, ...]]:
+def sky_to_pixel(wcs: Any) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """The way back of `pixel_to_sky`: a function (right ascension, declination) -> (x, y).
 
     The WCS must have an inverse.
     """
-    return evaluator(wcs.backward_transform)
+    return _pair(evaluator(wcs.backward_transform))

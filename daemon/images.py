@@ -1,0 +1,136 @@
+"""Rates to calibrated images: the second stage, of one file at a time.
+
+Pixels are read whole and go through the steps (`stages.core.whole`); the calibrated image and the quick look
+beside it are written when all is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upramp.daemon.machine import cores
+from upramp.daemon.planning import CalibrationPlan
+from upramp.daemon.results import Result, may_publish, prepared, state_cards
+from upramp.stages.core.extras import Extra, Extras
+from upramp.stages.core.frames import Crew
+from upramp.stages.core.image import Image
+from upramp.stages.core.preview import draw
+from upramp.stages.core.reference import Loaded, Prepared
+from upramp.stages.core.whole import WholeStep, run_whole
+from upramp.stages.wcs.evaluate import pixel_to_sky
+from upramp.store import transforms
+from upramp.store.image_file import ImageFile
+from upramp.store.naming import scratch_folder
+from upramp.store.preview import write_picture
+from upramp.store.products import Published, write_product
+
+ENDINGS = {"rate": "cal", "rateints": "calints"}
+TIMES = ("INT_TIMES",)
+
+
+def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
+    """Rates of an image to its calibrated image, and to a resampled one for a quick look."""
+    config, source = work.job.config, image_of(work)
+    references: dict[str, Prepared | Loaded | None] = {}
+    steps = []
+    for s in work.steps:
+        if s.runs and isinstance(s.step, WholeStep):
+            steps.append(s.step)
+            references |= prepared(work, s, source.meta)
+            loads = {r: b.path for r, b in s.best.items() if b.path is not None and r in s.step.loads}
+            references |= {r: transforms.load(path, r) for r, path in loads.items()}
+    extras = Extras()
+    shared: dict[str, Any] = {"extras": extras, "crew": Crew(config.run.threads or cores(), stop)}
+    params = {s.name: s.params for s in work.steps}
+    before = source.read()
+    image, ran = run_whole(steps, before, source.meta, references, params, shared)
+    states = {s.name: (s.runs, s.reason) for s in work.steps}
+    states |= {name: (state.state == "COMPLETE", state.reason) for name, state in ran.items()}
+    may_publish(work, stop)
+    cards = state_cards(work, states)
+    published = [_write(work, job_id, ENDINGS[source.kind], image, before, cards)]
+    published += [_write_extra(work, f"{job_id}-{extra.suffix}", extra, cards) for extra in extras.found]
+    wall = {name: state.wall for name, state in ran.items()}
+    cpu = {name: state.cpu for name, state in ran.items()}
+    return Result(published, states, image.counters, wall, cpu, [])
+
+
+def image_of(work: CalibrationPlan) -> ImageFile:
+    """The product of images that a plan is for."""
+    if not isinstance(work.uncal, ImageFile):
+        raise TypeError(f"{work.uncal.path.name} holds no image")
+    return work.uncal
+
+
+def changed(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords that steps set, or took away (None)."""
+    return {k: v for k, v in after.items() if k not in before or before[k] != v}
+
+
+def _arrays(image: Image) -> dict[str, np.ndarray]:
+    """Extensions in the order that products have them."""
+    made = {"SCI": image.sci, "ERR": image.err, "DQ": image.dq, **image.arrays}
+    made |= {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
+    return made if image.var_flat is None else {**made, "VAR_FLAT": image.var_flat}
+
+
+def _write(
+    work: CalibrationPlan, scratch: str, kind: str, image: Image, before: Image, cards: Mapping[str, Any]
+) -> Published:
+    config, source = work.job.config, image_of(work)
+    output = config.output.folder
+    own = {name: changed(image.header[name], before.header.get(name, {})) for name in image.header}
+    leaves = dict(image.leaves)
+    if image.wcs is not None:
+        leaves["meta"] = {**leaves.get("meta", {}), "wcs": image.wcs}
+    made = write_product(
+        source,
+        scratch_folder(output, scratch),
+        output,
+        kind,
+        "ImageModel" if image.sci.ndim == 2 else "CubeModel",
+        _arrays(image),
+        {**own.get("PRIMARY", {}), **cards},
+        own.get("SCI", {}),
+        leaves,
+        units={name: image.bunit for name in ("SCI", "ERR")},
+        carry=TIMES if image.sci.ndim == 3 else (),
+        durable=config.store.fsync,
+    )
+    if image.sci.ndim == 2:
+        _picture(made.path, image.sci, image.dq, image.wcs)
+    return made
+
+
+def _write_extra(work: CalibrationPlan, scratch: str, extra: Extra, cards: Mapping[str, Any]) -> Published:
+    config, source = work.job.config, image_of(work)
+    output = config.output.folder
+    extra.ready()
+    arrays = {name: array for name, array in extra.arrays.items() if isinstance(array, np.ndarray)}
+    made = write_product(
+        source,
+        scratch_folder(output, scratch),
+        output,
+        extra.suffix,
+        extra.model,
+        arrays,
+        {**cards, **extra.header},
+        extra.sci,
+        extra.leaves,
+        units=extra.units,
+        durable=config.store.fsync,
+    )
+    sci = arrays["SCI"]
+    flags = arrays.get("DQ", np.zeros(sci.shape, np.uint32))
+    _picture(made.path, sci, flags, extra.leaves.get("meta", {}).get("wcs"))
+    return made
+
+
+def _picture(product: Path, sci: np.ndarray, dq: np.ndarray, wcs: Any) -> None:
+    """A picture beside a product. It is for people alone: the ledger does not know it."""
+    picture = draw(sci, dq, None if wcs is None else pixel_to_sky(wcs))
+    write_picture(product.with_suffix(".png"), picture)
