@@ -64,7 +64,8 @@ class Work:
     ``plan`` is what the calibrator made of the file; handlers read its ``segment_id``,
     ``exposure_id`` and ``fingerprint`` through the calibrator's facts, never its inside. ``notices``:
     (step, what its parameters ask for and this version does not do). ``turn``: None where the exposures of
-    the detector need no order; ``before`` is known once it is this one's turn.
+    the detector need no order; ``before`` is known once it is this one's turn. ``goes_on``: the kind of its
+    products that the next stage takes.
     """
 
     identity: Identity
@@ -76,6 +77,7 @@ class Work:
     tries: Tries = field(default_factory=Tries)
     notices: Sequence[tuple[str, str]] = ()
     turn: Turn | None = None
+    goes_on: str = ""
     before: Before | None = None
 
 

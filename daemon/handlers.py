@@ -26,7 +26,7 @@ are only ever read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,8 @@ def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
         desk.release(work.identity)
         same = present["path"] == str(work.identity.path)
         reason = "unchanged" if same else f"same content as {present['path']}, which is calibrated"
-        return [FileSkipped(work.identity.path, work.segment_id, reason)]
+        made = desk.ledger.state.products(segment_id=work.segment_id)
+        return [FileSkipped(work.identity.path, work.segment_id, reason), *_onward(desk, work, made)]
     told: list[Event] = []
     if work.before and desk.order.waited(work) and not is_preceded(work.segment_id, desk.ledger.state):
         wait_s = desk.settings.config.watch.persistence_wait_s
@@ -164,7 +165,7 @@ def on_segment_calibrated(desk: Desk, event: SegmentCalibrated) -> Sequence[Even
         _counters(outcome.step_runs),
     )
     told = [*_superseded_events(retired, before), committed, *news, *_followers(desk, times)]
-    return [*told, *_next_stage(desk, products)]
+    return [*told, *_onward(desk, work, products)]
 
 
 def on_segment_failed(desk: Desk, event: SegmentFailed) -> Sequence[Event]:
@@ -362,11 +363,11 @@ def _followers(desk: Desk, times: Sequence[tuple[str, float]]) -> list[Event]:
     return told
 
 
-def _next_stage(desk: Desk, products: Sequence[Row]) -> list[Event]:
-    """Rates that a later stage takes are files that settled."""
+def _onward(desk: Desk, work: Work, products: Iterable[Row]) -> list[Event]:
+    """Products that the next stage takes are files that lie still."""
     if desk.settings.config.run.until == "stage1":
         return []
-    return [FileSettled(Path(p["path"])) for p in products if p.get("next_stage")]
+    return [FileSettled(Path(p["path"])) for p in products if p["kind"] == work.goes_on]
 
 
 def _counters(step_runs: Sequence[Row]) -> dict[str, int]:

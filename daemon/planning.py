@@ -111,6 +111,11 @@ class CalibrationPlan:
         return turn_of(self.uncal.meta, step.params.persistence_time)
 
     @property
+    def goes_on(self) -> str:
+        """The kind of its products that the next stage takes, or ""."""
+        return pipelines.goes_on_with(self.pipeline, self.uncal.meta)
+
+    @property
     def notices(self) -> list[tuple[str, str]]:
         """(step, what its parameters ask for and this version does not do)."""
         return [(s.name, notice) for s in self.steps for notice in s.notices]

@@ -81,7 +81,8 @@ def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256:
         uncal = plan.uncal
         key, ids = plan.fingerprint(sha256), (uncal.segment_id, uncal.exposure_id)
         refuse_changed(identity)
-        return SegmentArrived(Work(identity, sha256, *ids, key, plan, tries, plan.notices, plan.turn))
+        facts = plan.notices, plan.turn, plan.goes_on
+        return SegmentArrived(Work(identity, sha256, *ids, key, plan, tries, *facts))
     except Exception as error:
         return SegmentFailed(identity, classify(error, identity.path), tries, sha256)
 

@@ -161,9 +161,14 @@ def for_exposure(meta: ExposureMeta) -> Pipeline:
     return NEAR_INFRARED_DARK if dark else NEAR_INFRARED
 
 
-def by_integration(meta: ExposureMeta) -> bool:
-    """Whether later stages take the rates of each integration: time series, coronagraphs, interferometry."""
-    return meta.is_tso or meta.exp_type in BY_INTEGRATION
+def goes_on_with(pipeline: Pipeline, meta: ExposureMeta) -> str:
+    """The kind of a pipeline's products that the next stage takes; "" where no stage here takes any.
+
+    Time series, coronagraphs and interferometry go on by integration.
+    """
+    if pipeline not in (NEAR_INFRARED, MID_INFRARED) or meta.exp_type not in assign_wcs.MODES:
+        return ""
+    return "rateints" if meta.is_tso or meta.exp_type in BY_INTEGRATION else "rate"
 
 
 def for_image(meta: ExposureMeta) -> Pipeline:

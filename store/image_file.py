@@ -192,7 +192,7 @@ def _meta(kw: Keywords, sci: Unit) -> ExposureMeta:
         int_start=start,
         int_end=kw.maybe_whole("INTEND") or start + nints - 1,
         segment=kw.maybe_whole("EXSEGNUM") or 1,
-        segments=kw.maybe_whole("EXSEGTOT") or 1,
+        segments=0,  # exposures are counted by their level-1b segments alone
         is_tso=kw.get("TSOVISIT") is True,
         exposure_start=kw.real("EXPSTART", default=0.0),
         integration_time=kw.real("EFFINTTM", default=0.0),

@@ -13,12 +13,14 @@ import pytest
 
 from upramp.daemon.cli import parser
 from upramp.daemon.vocabulary import EVENTS
-from upramp.stages.pipelines import GUIDER, PIPELINES
+from upramp.stages.pipelines import GUIDER, IMAGE2, PIPELINES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
-STAGE1 = {step.name: step for pipeline in PIPELINES if pipeline is not GUIDER for step in pipeline.steps}
+STAGE1 = {
+    step.name: step for pipeline in PIPELINES if pipeline not in (GUIDER, IMAGE2) for step in pipeline.steps
+}
 
 PUBLIC = {
     "jwst-crds.stsci.edu",
@@ -114,16 +116,29 @@ def test_parameters_of_steps_are_those_of_the_code():
     assert found == expected
 
 
-def test_every_step_tells_its_keyword_and_references():
-    text = (ROOT / "docs" / "steps.md").read_text()
+def test_parameters_of_the_second_stage_are_those_of_the_code():
+    pages = [tables((ROOT / "docs" / name).read_text()) for name in ("stage2.md", "wcs.md")]
+    found = pages[0] | {"assign_wcs": pages[1]["In FITS headers"]}
+    assert found == {
+        step.name: {f.name: repr(f.default) for f in dataclasses.fields(step.params)} for step in IMAGE2.steps
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "step"),
+    [("steps.md", step) for step in STAGE1.values()]
+    + [("stage2.md", step) for step in IMAGE2.steps if step.name != "assign_wcs"],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_every_step_tells_its_keyword_and_references(page, step):
+    text = (ROOT / "docs" / page).read_text()
     sections = dict(re.findall(r"^#+ (.*?)\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL))
-    for step in STAGE1.values():
-        section = sections[step.name]
-        assert step.keyword in section
-        types = set(step.references) - {field.name for field in dataclasses.fields(step.params)}
-        told = re.search(r"References: (.*?)Header\s+keyword", section, re.DOTALL)
-        assert told is not None, step.name
-        assert all(re.search(rf"\b{reftype}\b", told[1]) for reftype in types), step.name
+    section = sections[step.name]
+    assert step.keyword in section
+    types = set(step.references) - {field.name for field in dataclasses.fields(step.params)}
+    told = re.search(r"References: (.*?)Header\s+keyword", section, re.DOTALL)
+    assert told is not None
+    assert all(re.search(rf"\b{reftype}\b", told[1]) for reftype in types)
 
 
 def test_cases_are_those_of_the_comparison():

@@ -99,7 +99,7 @@ def pixmap(to_output: Map, shape: tuple[int, int]) -> Pixmap:
 def _error(made: Pixmap, to_output: Map) -> float:
     """How far positions are off, at most, amid the nodes of some rows."""
     ny, nx = made.shape
-    columns = np.arange(made.step // 2, nx, made.step)
+    columns = np.arange(made.step // 2 - 1, nx, made.step)
     row, worst = np.empty((2, nx + 2)), 0.0
     for y in np.unique(np.linspace(0, ny - 1, 9).astype(int)):
         exact = to_output(columns.astype(float), np.full(columns.size, float(y)))

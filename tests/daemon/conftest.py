@@ -87,7 +87,7 @@ class FakeCalibrator:
         nints = facts["last"] - facts["first"] + 1
         meta = SimpleNamespace(
             segment=facts["segment"],
-            segments=facts["of"],
+            segments=facts["of"] if name.name.endswith("_uncal.fits") else 0,
             int_start=facts["first"],
             int_end=facts["last"],
             nints=nints,
@@ -109,7 +109,8 @@ class FakeCalibrator:
             return hashlib.sha256(f"{sha256} {self.parameters}{windows}".encode()).hexdigest()
 
         turn = None if facts.get("off") else self.turn(facts)
-        facts = {"settings": settings, "text": path.read_text(), "notices": self.notices}
+        goes_on = "rate" if path.name.endswith("_uncal.fits") else ""
+        facts = {"settings": settings, "text": path.read_text(), "notices": self.notices, "goes_on": goes_on}
         return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, turn=turn, **facts)
 
     def calibrate(
@@ -126,10 +127,11 @@ class FakeCalibrator:
         job = f"{uncal.segment_id}-{len(self.calibrated)}-{os.urandom(4).hex()}"
         products = []
         output.mkdir(parents=True, exist_ok=True)
-        for kind in ("rate", "rateints"):
-            target = output / f"{uncal.segment_id}_{kind}.fits"
+        kinds = ("rate", "rateints") if plan.goes_on else ("cal",)
+        for kind in kinds:
+            target = output / f"{uncal.segment_id.removesuffix('_rate')}_{kind}.fits"
             aside = output / f".{target.name}"
-            aside.write_text(f"{kind} of {plan.text}")
+            aside.write_text(json.dumps({**json.loads(plan.text), "kind": kind}))
             self.hook("publish")
             aside.replace(target)
             self.hook("published")

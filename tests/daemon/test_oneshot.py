@@ -29,7 +29,7 @@ class Calibrator:
         vars(meta).update(dict.fromkeys(names))
         stem = path.name.removesuffix("_uncal.fits")
         uncal = Facts(segment_id=stem, exposure_id=stem, meta=meta)
-        common = {"notices": [], "turn": None}
+        common = {"notices": [], "turn": None, "goes_on": ""}
         return Facts(uncal=uncal, fingerprint=lambda sha256: sha256, deadly=facts["deadly"], **common)
 
     def calibrate(self, plan, sha256, before=None):
