@@ -87,16 +87,18 @@ class DiskRamps:
                     self._read(piece[k], self._at(i0, first + k, size) + lo * self.meta.nx * size)
                 flat[:, first : first + len(piece)] = piece[:, :, x0 : x0 + columns].transpose(1, 0, 2)
 
-    def write_rows(self, data: np.ndarray, gdq: np.ndarray, lo: int, x0: int = 0) -> None:
+    def write_rows(self, data: np.ndarray | None, gdq: np.ndarray, lo: int, x0: int = 0, i0: int = 0) -> None:
         """See `stages.core.frames.Ramps`."""
         for a in (data, gdq):
+            if a is None:
+                continue
             rows, nints, ngroups, columns = a.shape
             flat = a.reshape(rows, nints * ngroups, columns)
             size = a.itemsize
             for first, piece in self._pieces(flat, columns):
                 piece[:] = flat[:, first : first + len(piece)].transpose(1, 0, 2)
                 for k in range(len(piece)):
-                    start = self._at(0, first + k, size) + (lo * self.meta.nx + x0) * size
+                    start = self._at(i0, first + k, size) + (lo * self.meta.nx + x0) * size
                     if columns == self.meta.nx:
                         self._write(piece[k], start)
                         continue

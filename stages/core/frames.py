@@ -46,10 +46,10 @@ class Ramps(Protocol):
         From row ``lo``, integration ``i0`` and column ``x0`` on; ``gdq`` may be left out.
         """
 
-    def write_rows(self, data: np.ndarray, gdq: np.ndarray, lo: int, x0: int = 0) -> None:
-        """Put rows of all integrations in place, from row ``lo`` and column ``x0`` on.
+    def write_rows(self, data: np.ndarray | None, gdq: np.ndarray, lo: int, x0: int = 0, i0: int = 0) -> None:
+        """Put rows in place, from row ``lo``, column ``x0`` and integration ``i0`` on.
 
-        ``data`` and ``gdq`` may be views of which the columns lie side by side.
+        ``data`` may be left out; both may be views of which the columns lie side by side.
         """
 
     def cut(self, meta: ExposureMeta) -> None:
@@ -101,10 +101,12 @@ class RampStore:
         if gdq is not None:
             gdq[:] = self.gdq[part].transpose(2, 0, 1, 3)
 
-    def write_rows(self, data: np.ndarray, gdq: np.ndarray, lo: int, x0: int = 0) -> None:
+    def write_rows(self, data: np.ndarray | None, gdq: np.ndarray, lo: int, x0: int = 0, i0: int = 0) -> None:
         """See `Ramps`."""
-        part = np.s_[:, :, lo : lo + len(data), x0 : x0 + data.shape[-1]]
-        self.data[part] = data.transpose(1, 2, 0, 3)
+        rows, nints, _, columns = gdq.shape
+        part = np.s_[i0 : i0 + nints, :, lo : lo + rows, x0 : x0 + columns]
+        if data is not None:
+            self.data[part] = data.transpose(1, 2, 0, 3)
         self.gdq[part] = gdq.transpose(1, 2, 0, 3)
 
     def cut(self, meta: ExposureMeta) -> None:

@@ -10,13 +10,14 @@ from functools import partial
 
 from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.step import Context
-from upramp.stages.stage1 import jump_snowballs
+from upramp.stages.stage1 import jump_showers, jump_snowballs
 
 Search = Callable[[Context, Ramps, Crew], int]
 """Changes the flags of ramps that were put down, DN; how many events it found."""
 
 SEARCHES: Mapping[str, tuple[str, Search]] = {
     "expand_large_events": ("jump.snowballs", jump_snowballs.search),
+    "find_showers": ("jump.showers", jump_showers.search),
 }
 """In the order of work: parameter that asks for it -> counter of events, what is done."""
 

@@ -49,6 +49,9 @@ def test_disk_is_as_memory(tmp_path_factory, data, size, piece):
                 store.pdq += np.uint32(1)
             i0 = data.draw(st.integers(0, nints - 1))
             part = (y1 - y0, nints - i0, ngroups, x1 - x0)
+            others = rng.integers(0, 200, part, "u1")
+            for store in (disk, memory):
+                store.write_rows(None, others, y0, x0, i0)
             found = [(np.empty(part, "f4"), np.empty(part, "u1")) for _ in range(2)]
             for store, (a, b) in zip((disk, memory), found, strict=True):
                 store.read_rows(a, b, y0, i0, x0)

@@ -82,7 +82,7 @@ def describe(data: np.ndarray, **changes: Any) -> ExposureMeta:
     return ExposureMeta(**(facts | changes))
 
 
-@pytest.fixture(name="describe")
+@pytest.fixture(name="describe", scope="session")
 def describe_fixture() -> Callable[..., ExposureMeta]:
     return describe
 
