@@ -278,8 +278,9 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
         counted = shared.get("counted", {})
         header |= {keyword: report.counters[name] for keyword, name in counted.items()}
         if states.get("jump", (False,))[0]:
-            header["PRIMECRS"] = 1e3 * _hits(report.counters["jump.primary"], meta)
-            header["EXTNCRS"] = 1e6 * _hits(report.counters["jump.extended"], meta)
+            lost = int((~shared["usable_groups"]).sum())
+            header["PRIMECRS"] = 1e3 * _hits(report.counters["jump.primary"], meta, lost)
+            header["EXTNCRS"] = 1e6 * _hits(report.counters["jump.extended"], meta, lost)
         cards = {**state_cards(work, states), **header}
         names = [s.name for s in work.steps]
         later = work.steps[names.index("ramp_fit") :] if rates else ()
@@ -392,10 +393,13 @@ def stream(
     return report, tally
 
 
-def _hits(found: int, meta: ExposureMeta) -> float:
-    """Cosmic rays per pixel and second, over the time in which differences can show them."""
-    seconds = meta.nints * (meta.ngroups - 1) * meta.group_time
-    return found / (meta.nx * meta.ny) / seconds
+def _hits(found: int, meta: ExposureMeta, lost: int) -> float:
+    """Cosmic rays per pixel and second, over the time in which differences can show them.
+
+    ``lost``: groups of integrations that no pixel may use; each takes the time of one difference.
+    """
+    seconds = (meta.nints * (meta.ngroups - 1) - lost) * meta.group_time
+    return found / (meta.nx * meta.ny) / seconds if seconds > 0 else 0.0
 
 
 def _guider(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:

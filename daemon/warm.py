@@ -57,7 +57,7 @@ KINDS = (
         {
             "charge_migration": {"skip": False},
             "clean_flicker_noise": {"skip": False},
-            "jump": {"expand_large_events": True},
+            "jump": {"expand_large_events": True, "find_showers": True, "minimum_sigclip_groups": 2},
             "ramp_fit": {"firstgroup": 1},
         },
     ),
@@ -81,8 +81,11 @@ KINDS = (
         },
         without=("superbias",),
     ),
-    # The mid infrared, with all that its detectors do after a reset.
-    Kind({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 12}, {"firstframe": {"skip": False}}),
+    # The mid infrared, with all that its detectors do after a reset, and light everywhere that is a shower.
+    Kind(
+        {"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 16},
+        {"firstframe": {"skip": False}, "jump": {"find_showers": True, "extend_snr_threshold": -1.0}},
+    ),
 )
 
 

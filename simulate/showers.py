@@ -78,5 +78,5 @@ def showers(
     events["minor"] = rng.uniform(6, 16, number)
     events["major"] = events["minor"] * rng.uniform(1, 3, number)
     events["angle"] = rng.uniform(0, np.pi, number)
-    events["electrons"] = np.exp(rng.uniform(*np.log(electrons), number))
+    events["electrons"] = electrons[0] * (electrons[1] / electrons[0]) ** rng.random(number)
     return Showers(events, o.pattern.nframes, o.pattern.groupgap)

@@ -31,6 +31,7 @@ from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 from upramp.stages.stage1 import jump_large
+from upramp.stages.stage1.jump_levels import find_open
 from upramp.stages.stage1.jump_search import (
     CLIPPED,
     CLIPPED_BY_GROUP,
@@ -167,19 +168,11 @@ def flag_bad_gain(pdq, gain, y0, x0):
                 pdq[r, c] |= np.uint32(NO_GAIN_VALUE | DO_NOT_USE)
 
 
-@kernel
-def find_open(gdq, open_groups):
-    """Note in ``open_groups`` (nints, ngroups; bool) where a pixel may be used; ``gdq`` as for `spread`."""
-    rows, nints, ngroups, columns = gdq.shape
-    for r in range(rows):
-        for i in range(nints):
-            for g in range(ngroups):
-                if not open_groups[i, g]:
-                    flags = gdq[r, i, g]
-                    for c in range(columns):
-                        if flags[c] & DO_NOT_USE == 0:
-                            open_groups[i, g] = True
-                            break
+def note_open(w: Window, lo: int, hi: int, usable: np.ndarray) -> None:
+    """Note in ``usable`` (nints, ngroups; bool) where a pixel in the core of rows lo to hi may be used."""
+    r0, r1, c0, c1 = w.core(lo, hi)
+    start = lo - w.y0
+    find_open(w.gdq[start + r0 : start + r1], usable[w.i0 : w.i0 + w.gdq.shape[1]], c0, c1)
 
 
 class OpenGroups:
@@ -208,10 +201,7 @@ class OpenGroups:
 
     def absorb(self, w: Window, lo: int, hi: int) -> None:
         """Look at the core of rows lo to hi; only ever sets, so threads need not wait for each other."""
-        r0, r1, c0, c1 = w.core(lo, hi)
-        start = lo - w.y0
-        mine = self._open[w.i0 : w.i0 + w.gdq.shape[1]]
-        find_open(np.ascontiguousarray(w.gdq[start + r0 : start + r1, ..., c0:c1]), mine)
+        note_open(w, lo, hi, self._open)
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -239,16 +229,6 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     return None
 
 
-def unsupported(params: Params) -> list[str]:
-    """What the parameters ask for and this version does not do."""
-    asked = {"find_showers": "showers are not searched for"}
-    return [
-        f"{name} = true is not in this version: {what}"
-        for name, what in asked.items()
-        if getattr(params, name) and name not in jump_large.SEARCHES
-    ]
-
-
 def bind(context: Context) -> Bound:
     """Make the search and the spread for one exposure."""
     meta, p = context.meta, context.params
@@ -274,9 +254,12 @@ def bind(context: Context) -> Bound:
             return CLIPPED_BY_GROUP if p.only_use_ints else CLIPPED
         return ONCE if groups > p.min_diffs_single_pass else ITERATED
 
+    usable = context.shared["usable_groups"] = np.zeros((meta.nints, meta.ngroups), np.bool_)
+
     def find(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         flag_bad_gain(w.pdq[s], gain, lo, w.x0)
+        note_open(w, lo, hi, usable)
         mine = left[w.i0 : w.i0 + w.data.shape[1]]
         found = search(
             w.data[s], w.gdq[s], gain, noise, lo, w.x0, meta.nframes, way(), mine, thresholds, reach, large,
@@ -301,5 +284,4 @@ STEP = Step(
     prepare={"gain": prepare_gain, "readnoise": prepare_readnoise},
     skip_if=skip_if,
     pars="pars-jumpstep",
-    unsupported=unsupported,
 )

@@ -210,14 +210,17 @@ def clip(samples, width, middle, sigma):
 
 
 @kernel
-def find_open(gdq, usable):
-    """Note in ``usable`` (nints, ngroups) where any pixel of these rows may be used."""
-    rows, nints, ngroups, columns = gdq.shape
+def find_open(gdq, usable, c0, c1):
+    """Note in ``usable`` (nints, ngroups; bool) where a pixel of columns c0 to c1 may be used.
+
+    ``gdq`` as for `pooled`.
+    """
+    rows, nints, ngroups, _ = gdq.shape
     for r in range(rows):
         for i in range(nints):
             for g in range(ngroups):
                 if not usable[i, g]:
-                    for x in range(columns):
+                    for x in range(c0, c1):
                         if gdq[r, i, g, x] & DO_NOT_USE == 0:
                             usable[i, g] = True
                             break
@@ -276,7 +279,7 @@ class Levels:
             shape = (min(step, meta.ny - lo), meta.nints, meta.ngroups, meta.nx)
             data, gdq = np.empty(shape, np.float32), np.empty(shape, np.uint8)
             self._ramps.read_rows(data, gdq, lo)
-            find_open(gdq, self._usable)
+            find_open(gdq, self._usable, 0, meta.nx)
             if self._clip:
                 middle, sigma = self._middle[:number], self._sigma[:number]
                 clipped(data, gdq, self._gain, lo, self._first, middle, sigma)

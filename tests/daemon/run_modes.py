@@ -58,6 +58,14 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"jump": {"after_jump_flag_dn1": 10.0, "after_jump_flag_time1": 30.0}, "ramp_fit": {"lastgroup": 4}},
     ),
     "snowballs": ({"subarray": "SUB72P", "ngroups": 6, "nints": 2}, {"jump": {"expand_large_events": True}}),
+    "showers": (
+        {"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 12, "nints": 2},
+        {"jump": {"find_showers": True, "extend_snr_threshold": 0.5, "extend_min_area": 4}},
+    ),
+    "showers in a long series": (
+        {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 6, "nints": 8},
+        {"jump": {"find_showers": True, "minimum_sigclip_groups": 8, "extend_snr_threshold": 0.5}},
+    ),
     "mid infrared": ({"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 8, "nints": 2}, {}),
     "mid infrared, a subarray": (
         {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 4},

@@ -18,6 +18,7 @@ from upramp.simulate.expose import expose
 from upramp.simulate.observation import Observation
 from upramp.stages.core.errors import Retryable
 from upramp.stages.core.frames import Interrupted
+from upramp.stages.stage1 import jump
 from upramp.store.references import Best
 
 SIZE = 72
@@ -107,11 +108,12 @@ def test_work_that_was_abandoned_publishes_nothing(make, after):
     assert left(make.output) == []
 
 
-def test_what_parameters_ask_for_in_vain_is_noted(make):
+def test_what_parameters_ask_for_in_vain_is_noted(make, monkeypatch):
+    monkeypatch.setitem(vars(jump.STEP), "unsupported", lambda params: [f"{params.edge_size} is too much"])
     with capture_logs() as lines:
-        plan = make(jump={"find_showers": True})
+        plan = make(jump={"edge_size": 1000})
     ((step, notice),) = plan.notices
-    assert step == "jump" and "find_showers" in notice
+    assert (step, notice) == ("jump", "1000 is too much")
     (line,) = [line for line in lines if line["event"] == "references_resolved"]
     assert line["references"] == sum(bool(r["path"]) for s in plan.steps for r in s.references) > 5
     (run,) = [s for s in calibrate.calibrate(plan, "0" * 64).step_runs if s["step"] == "jump"]

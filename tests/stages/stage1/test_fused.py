@@ -72,10 +72,11 @@ PARAMS = {
     "persistence": {"skip": False, "persistence_time": 35, "dn_threshold": 9000.0},
 }
 SNOWBALLS = {"expand_large_events": True, "edge_size": 4, "min_sat_radius_extend": 0.5, "sat_expand": 1}
+SHOWERS = {"find_showers": True, "extend_min_area": 3, "extend_snr_threshold": 1.0}
 
 
 def calibrate(through, data, refs, pipeline, options, without="", large=False, **facts):
-    chosen = PARAMS | ({"jump": PARAMS["jump"] | SNOWBALLS} if large else {})
+    chosen = PARAMS | ({"jump": PARAMS["jump"] | SNOWBALLS | SHOWERS} if large else {})
     steps = [(step, chosen.get(step.name, {})) for step in PIPELINES[pipeline].steps if step.name != without]
     if without == "ramp_fit":
         steps = [(step, params) for step, params in steps if step.name != "gain_scale"]
@@ -107,7 +108,7 @@ def place(corner, ny, nx):
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
     seed=st.integers(0, 1 << 31),
-    frames=st.sampled_from([(1, 3), (2, 4), (1, 11), (3, 1), (2, 2)]),
+    frames=st.sampled_from([(1, 3), (2, 4), (1, 14), (3, 1), (2, 2)]),
     size=st.sampled_from([(72, 12), (12, 80), (16, 16), (8, 8), (24, 140)]),
     cuts=st.sets(st.integers(1, 13), max_size=5),
     threads=st.integers(1, 3),

@@ -301,4 +301,3 @@ def test_within_the_step(through):
     assert out.report.counters["jump.snowballs"] == out.report.counters["jump.extended"] == 1
     assert (out.gdq[0, 2] & JUMP).sum() > 2 * (plain.gdq[0, 2] & JUMP).sum() > 0
     assert out.report.passes > plain.report.passes
-    assert list(jump.STEP.unsupported(jump.Params(expand_large_events=True))) == []
