@@ -41,6 +41,7 @@ def _row(name: str, what: str, scene: Scene, serial: int, asked: Any = None, **m
 
 
 FULL = _scene()
+SEVERAL = _scene(120, nints=3, ngroups=14)
 SUB256: dict[str, Any] = {"subarray": "SUB256", "ny": 256, "nx": 320, "xstart": 413, "ystart": 51}
 LONG: dict[str, Any] = {"subarray": "SUB64", "ny": 64, "nx": 72, "xstart": 1, "ystart": 779, "tso": True}
 
@@ -81,18 +82,22 @@ ROWS: tuple[Row, ...] = (
         long=False,
     ),
     _row(
-        "showers_integrations", "MIRI full frame, FASTR1, 3 x 9 groups", _scene(90, nints=3, ngroups=9), 1003
+        "showers_integrations", "MIRI full frame, FASTR1, 3 x 14 groups, 5 s after",
+        SEVERAL,
+        1003,
+        {"time_masked_after_shower": 5.0},
     ),
     _row(
         "showers_both",
         "the same, with expand_large_events and use_ellipses",
-        _scene(90, nints=3, ngroups=9),
+        SEVERAL,
         1003,
         {
+            "time_masked_after_shower": 5.0,
             "expand_large_events": True,
             "use_ellipses": True,
             "sat_required_snowball": False,
-            "min_jump_area": 15.0,
+            "min_jump_area": 60.0,
         },
     ),
     _row(
