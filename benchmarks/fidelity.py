@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -130,6 +133,31 @@ class Measure:
         }
 
 
+def draw(chosen: Sequence[Row], folder: Path) -> list[Input]:
+    """The rows' exposures, drawn side by side; rows that are drawn in the same way share one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    first: dict[str, Row] = {}
+    for row in chosen:
+        first.setdefault(_recipe(row), row)
+    for row in first.values():
+        (folder / row.name).mkdir(parents=True)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        names = [row.name for row in first.values()]
+        drawn = pool.map(_make, names, [folder / name for name in names])
+        inputs = dict(zip(first, drawn, strict=True))
+    return [inputs[_recipe(row)] for row in chosen]
+
+
+def _recipe(row: Row) -> str:
+    """What an exposure is drawn from, as text."""
+    return repr(row.make) if isinstance(row.make, partial) else row.name
+
+
+def _make(name: str, folder: Path) -> Input:
+    """Draw a row, by name, since what draws it may not travel between processes."""
+    return next(row for row in rows() if row.name == name).make(folder)
+
+
 def agreement_table(found: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """For the page of fidelity; the first row names the columns."""
     table = [["row", "exposure and option", "step", "acts on", "agree", "least in", "passes"]]
@@ -217,13 +245,7 @@ def main() -> int:
     chosen = [row for row in rows() if re.search(options.only, row.name)]
     peer = Peer(options.peer.absolute(), work / "peer")
     measure = Measure(work, peer, options.repeats)
-    inputs = []
-    for row in chosen:
-        folder = work / "rows" / row.name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        inputs.append(row.make(folder))
-    chosen = [row.at(source) for row, source in zip(chosen, inputs, strict=True)]
+    inputs = draw(chosen, work / "rows")
     jobs = [Job(source, row.steps, pipeline=row.pipeline) for row, source in zip(chosen, inputs, strict=True)]
     if options.again:
         for job in jobs:
