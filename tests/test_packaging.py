@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("daemon", "simulate", "stages", "store")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "spherical_geometry": "spherical-geometry",
+    "yaml": "pyyaml",
+}
 """Import names that are not those of the distribution."""
 
 

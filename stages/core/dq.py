@@ -7,6 +7,8 @@ reference files and products share. The first eight bits serve for groups
 
 from __future__ import annotations
 
+import re
+
 GOOD = 0
 DO_NOT_USE = 1 << 0
 SATURATED = 1 << 1
@@ -44,3 +46,34 @@ REFERENCE_PIXEL = 1 << 31
 FLAGS: dict[str, int] = {
     name: value for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)
 }
+
+
+def unwanted(text: str | int | None) -> int:
+    """The flags that make a pixel unusable, as a word of bits.
+
+    Parameters
+    ----------
+    text : str, int or None
+        Names or values of flags, with "+", "," or "|" between them: those that may be set; all others are
+        unwanted. With "~" in front it is the other way round. None or "": none is unwanted.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    """
+    if text is None or isinstance(text, int):
+        words = [] if text is None else [str(text)]
+        flipped = False
+    else:
+        bare = text.strip()
+        flipped = bare.startswith("~")
+        words = [w for w in re.split(r"[+,|]", bare.lstrip("~").strip(" ()")) if w.strip()]
+    if not words:
+        return 0
+    bits = 0
+    for word in (w.strip() for w in words):
+        if not word.isdigit() and word not in FLAGS:
+            raise ValueError(f"{word!r} is no flag; known are {', '.join(FLAGS)}")
+        bits |= int(word) if word.isdigit() else FLAGS[word]
+    return bits if flipped else ~bits & 0xFFFFFFFF

@@ -1,0 +1,168 @@
+"""Exposures that are treated together, and what a step makes of each.
+
+Steps of stage 3 that compare exposures never hold the pixels of all: they get members, whose header and WCS
+are at hand and whose pixels are read when their turn comes, and give back a `Change` for each. Whoever reads
+a member next applies it, so nothing needs to be written between such steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from upramp.stages.core.frames import Crew
+from upramp.stages.core.image import Image
+
+
+class Member(Protocol):
+    """An exposure that can be read when its turn comes."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+
+    @property
+    def group(self) -> str:
+        """What it shares with those that were taken at the same time, `exposure_group` if not set by hand."""
+
+    @property
+    def cards(self) -> Mapping[str, Any]:
+        """Keywords of all its headers."""
+
+    @property
+    def wcs(self) -> Any:
+        """Its gwcs."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def read(self) -> Image:
+        """Pixels and all else."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a step makes of a member.
+
+    Attributes
+    ----------
+    state, reason : str
+        COMPLETE, or SKIPPED and why.
+    primary, sci : mapping
+        Keywords that the primary and SCI headers get.
+    leaves : mapping
+        What goes into the metadata tree besides, nested.
+    wcs : gwcs.WCS or None
+        A new WCS; None: it stays.
+    offset : float
+        What is subtracted from all values.
+    """
+
+    state: str = "COMPLETE"
+    reason: str = ""
+    primary: Mapping[str, Any] = field(default_factory=dict)
+    sci: Mapping[str, Any] = field(default_factory=dict)
+    leaves: Mapping[str, Any] = field(default_factory=dict)
+    wcs: Any = None
+    offset: float = 0.0
+
+    def apply(self, image: Image) -> Image:
+        """The image with the change made; values are changed in place."""
+        if self.offset:
+            np.subtract(image.sci, np.float32(self.offset), out=image.sci)
+        image = image.with_cards("PRIMARY", self.primary).with_cards("SCI", self.sci)
+        image = image.with_leaves(self.leaves)
+        return image if self.wcs is None else replace(image, wcs=self.wcs)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A member as a step leaves it."""
+
+    member: Member
+    change: Change
+
+    @property
+    def name(self) -> str:
+        """See `Member`."""
+        return self.member.name
+
+    @property
+    def group(self) -> str:
+        """See `Member`."""
+        return self.member.group
+
+    @property
+    def cards(self) -> Mapping[str, Any]:
+        """See `Member`."""
+        return {**self.member.cards, **self.change.sci, **self.change.primary}
+
+    @property
+    def wcs(self) -> Any:
+        """See `Member`."""
+        return self.member.wcs if self.change.wcs is None else self.change.wcs
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Member`."""
+        return self.member.shape
+
+    def read(self) -> Image:
+        """See `Member`."""
+        return self.change.apply(self.member.read())
+
+
+def _no_text(path: str) -> str:
+    raise FileNotFoundError(path)
+
+
+def _no_table(path: str) -> Mapping[str, np.ndarray]:
+    raise FileNotFoundError(path)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a step may use: threads, and functions that read the files which its parameters name.
+
+    ``text(path)`` gives a file's text, ``table(path)`` the columns of a table by name, angles in degrees;
+    both raise OSError or ValueError if they cannot.
+    """
+
+    crew: Crew = field(default_factory=Crew)
+    text: Callable[[str], str] = _no_text
+    table: Callable[[str], Mapping[str, np.ndarray]] = _no_table
+
+
+@dataclass(frozen=True)
+class CommonStep:
+    """A step that looks at all members before it changes any.
+
+    ``run(members, params, means)`` gives a `Change` for each member, in their order.
+    """
+
+    name: str
+    keyword: str
+    params: type
+    run: Callable[[Sequence[Member], Any, Means], list[Change]]
+    pars: str = ""
+
+
+_IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+
+
+def exposure_group(cards: Mapping[str, Any], name: str) -> str:
+    """The name of the exposure that an image of one detector is part of; ``name`` if its header lacks it."""
+    words = [str(cards.get(k) or "").strip() for k in _IDENTITY]
+    return "_".join(words) if all(words) else name
+
+
+def groups_of(members: Sequence[Member]) -> list[list[int]]:
+    """Numbers of the members of each group, groups in the order of their first members."""
+    found: dict[str, list[int]] = {}
+    for k, member in enumerate(members):
+        found.setdefault(member.group, []).append(k)
+    return list(found.values())
