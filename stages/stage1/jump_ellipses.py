@@ -193,7 +193,7 @@ class Regions:
     """
 
     def __init__(self, image: np.ndarray, least: float) -> None:
-        own = np.ascontiguousarray(image != 0).view(np.uint8).copy()
+        own = np.ascontiguousarray(image != 0).view(np.uint8)  # a new array
         self._nx = image.shape[1]
         self._queue = np.empty(np.count_nonzero(own), np.int64)
         self._found = find_regions(own, float(least), self._queue)

@@ -293,8 +293,8 @@ class Correction:
         return found
 
 
-class Means:
-    """Means over the groups of an integration, and what tells bad reference columns."""
+class Sums:
+    """Sums over the groups of an integration, and what tells bad reference columns."""
 
     def __init__(self, ramps: Ramps, crew: Crew) -> None:
         self._ramps, self._crew = ramps, crew
@@ -304,9 +304,9 @@ class Means:
         self._pieces = [(lo, min(lo + step, meta.ny)) for lo in range(0, meta.ny, step)]
 
     def of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of integration ``i``: the mean (3200, nx) float64, and the pairs of `refpix_irs2_outliers.look`."""
+        """Of integration ``i``: the sums (3200, nx) float64, and the pairs of `refpix_irs2_outliers.look`."""
         meta = self._ramps.meta
-        mean = np.empty((meta.ny, meta.nx))
+        total = np.empty((meta.ny, meta.nx))
         pairs = np.empty((meta.ny // irs2.BLOCK, 2, 3))
 
         def one(piece: tuple[int, int]) -> None:
@@ -314,20 +314,19 @@ class Means:
             data = np.empty((hi - lo, 1, meta.ngroups, meta.nx), np.float32)
             self._ramps.read_rows(data, None, lo, i)
             blocks = slice(lo // irs2.BLOCK, hi // irs2.BLOCK)
-            refpix_irs2_outliers.look(data[:, 0], mean[lo:hi], pairs[blocks])
+            refpix_irs2_outliers.look(data[:, 0], total[lo:hi], pairs[blocks])
 
         self._crew.each(one, self._pieces)
-        mean /= meta.ngroups
-        return mean, pairs
+        return total, pairs
 
 
 def work(correction: Correction, after: ExposureMeta, ramps: Ramps, crew: Crew) -> None:
     """Correct all frames, and leave only the rows of light."""
-    meta, c, means = ramps.meta, correction, Means(ramps, crew)
+    meta, c, sums = ramps.meta, correction, Sums(ramps, crew)
     bad = np.asarray((ramps.pdq & BAD_REF_PIXEL).any(axis=1))
     seen = None
     for i in range(meta.nints):
-        seen = means.of(i)
+        seen = sums.of(i)
         bad |= refpix_irs2_outliers.outliers(seen[1], float(c.params.ovr_corr_mitigation_ftr))
     crew.counters["refpix.bad_reference_columns"] += int(bad.sum())
     found = refpix_irs2_outliers.sources(bad | c.turn(c.dead))
@@ -347,13 +346,15 @@ def work(correction: Correction, after: ExposureMeta, ramps: Ramps, crew: Crew) 
         ramps.write_flags(i, g, ramps.read_flags(i, g)[kept])
 
     for i in range(meta.nints):
-        mean = means.of(i)[0] if meta.nints > 1 or seen is None else seen[0]
+        total = sums.of(i)[0] if meta.nints > 1 or seen is None else seen[0]
         off: list[np.ndarray] = []
         if c.params.irs2_mean_subtraction:
             off = crew.each(partial(levels, i), range(meta.ngroups))
-            mean -= np.asarray(np.mean(off, axis=0, dtype=np.float64))[:, None]
-        refpix_irs2_outliers.replace(mean, found)
-        crew.each(partial(one, i, c.turn(mean), off), range(meta.ngroups))
+            total -= np.asarray(np.sum(off, axis=0, dtype=np.float64))[:, None]
+        # before dividing: what a replaced pixel differs from its mean by must be 0 where it should
+        refpix_irs2_outliers.replace(total, found)
+        total /= meta.ngroups
+        crew.each(partial(one, i, c.turn(total), off), range(meta.ngroups))
     flags = ramps.pdq[kept]
     ramps.cut(after)
     ramps.pdq[:] = flags

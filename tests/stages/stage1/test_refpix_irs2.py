@@ -174,6 +174,22 @@ def test_replaced_pixels_leave_no_trace(through):
         assert np.allclose(out.data, expected, atol=1e-3)
 
 
+def test_a_replaced_pixel_at_its_mean_is_just_that(through):
+    """Whole numbers: no line is subtracted where one equals its mean, nor where an average of two does."""
+    made, base = weights(5), np.round(scene(6, 1, 5))
+    base[:, :, 1280:1920] = np.random.default_rng(7).integers(-9, 10, (1, 5, 640, NX))
+    base[..., :4] += 1000 * np.arange(5, dtype=np.float32)[:, None, None]  # makes the lines steep
+    good, blocks = base.copy(), range(3, 30, 3)
+    for block in blocks:
+        row = 1280 + 20 * block + 10
+        for r in (row, row + 1):
+            good[0, :, r] = (base[0, :, r - 20] + base[0, :, r + 20]) / np.float32(2)
+    expected = through([(STEP, QUIET)], good, {"refpix": reference(made)}, **NRS1).data
+    table = reference(made, [(2, 1, block) for block in blocks])
+    out = through([(STEP, QUIET)], base, {"refpix": table}, **NRS1).data
+    assert np.allclose(out, expected, atol=0.1)
+
+
 def test_sources_of_replacements():
     bad = np.zeros(3200, bool)
     bad[[648, 708, 728, 748, 1508, 1528, 1530, 1548, 632 - 4, 650 + 640]] = True
