@@ -18,7 +18,9 @@ import numpy as np
 import yaml
 from astropy.io import fits
 
+from upramp.store.cards import CARD, Cards, new_card
 from upramp.store.fitsio import padded
+from upramp.store.plain_yaml import NotPlain, plain_yaml
 from upramp.store.transforms import NotInline, Tagged, document, nodes
 
 # Standard 1.6 is what asdf 4 to 6 read.
@@ -114,7 +116,7 @@ def _copy(node: Any) -> Any:
 
 def product_tree(
     start: Mapping[str, Any] | None,
-    headers: Mapping[str, fits.Header],
+    headers: Mapping[str, Cards],
     updates: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The tree of a product: the input's metadata, then its headers' keywords, then updates.
@@ -140,16 +142,24 @@ def product_tree(
 
 
 def _document(tree: Mapping[str, Any]) -> bytes:
+    plain = _copy(tree)
     try:
-        plain = nodes(_copy(tree))
-    except NotInline:
-        return document(_copy(tree))
-    software = {"name": "upramp", "version": version("upramp")}
-    body = yaml.dump(
-        plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
-    )
-    library = yaml.dump(software, Dumper=_Dumper, default_flow_style=True, width=1000)
-    return f"{_HEAD}asdf_library: !core/software-1.0.0 {library}{body}...\n".encode()
+        body = plain_yaml(plain)
+    except NotPlain:
+        try:
+            plain = nodes(plain)
+        except NotInline:
+            return document(plain)
+        body = yaml.dump(
+            plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+        )
+    return f"{_HEAD}asdf_library: !core/software-1.0.0 {_software()}{body}...\n".encode()
+
+
+@cache
+def _software() -> str:
+    """Who wrote the document."""
+    return f"{{name: upramp, version: {json.dumps(version('upramp'))}}}\n"
 
 
 def asdf_extension(tree: Mapping[str, Any]) -> bytes:
@@ -160,19 +170,20 @@ def asdf_extension(tree: Mapping[str, Any]) -> bytes:
     plain (the WCS) becomes YAML by the package's converters.
     """
     content = _document(tree)
-    header = fits.Header(
+    header = Cards(
         [
-            ("XTENSION", "BINTABLE", "binary table extension"),
-            ("BITPIX", 8, "array data type"),
-            ("NAXIS", 2, "number of array dimensions"),
-            ("NAXIS1", len(content), "length of dimension 1"),
-            ("NAXIS2", 1, "length of dimension 2"),
-            ("PCOUNT", 0, "number of group parameters"),
-            ("GCOUNT", 1, "number of groups"),
-            ("TFIELDS", 1, "number of table fields"),
-            ("TTYPE1", "ASDF_METADATA"),
-            ("TFORM1", f"{len(content)}B"),
-            ("EXTNAME", "ASDF", "extension name"),
+            new_card("XTENSION", "BINTABLE", "binary table extension"),
+            new_card("BITPIX", 8, "array data type"),
+            new_card("NAXIS", 2, "number of array dimensions"),
+            new_card("NAXIS1", len(content), "length of dimension 1"),
+            new_card("NAXIS2", 1, "length of dimension 2"),
+            new_card("PCOUNT", 0, "number of group parameters"),
+            new_card("GCOUNT", 1, "number of groups"),
+            new_card("TFIELDS", 1, "number of table fields"),
+            new_card("TTYPE1", "ASDF_METADATA"),
+            new_card("TFORM1", f"{len(content)}B"),
+            new_card("EXTNAME", "ASDF", "extension name"),
         ]
     )
-    return header.tostring().encode("ascii") + content.ljust(padded(len(content)), b"\0")
+    head = (header.text() + "END".ljust(CARD)).encode("ascii")
+    return head.ljust(padded(len(head))) + content.ljust(padded(len(content)), b"\0")

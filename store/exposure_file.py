@@ -16,11 +16,25 @@ from astropy.io import fits
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
 from upramp.store.asdf_tree import read_tree
-from upramp.store.fitsio import Unit, open_regular, reading_error
+from upramp.store.cards import Cards
+from upramp.store.fitsio import Unit, open_regular, parse_header, reading_error
 from upramp.store.naming import InputName
 
 _MAX_SMALL = 1 << 28  # what is read whole: tables, ASDF
 _CHECKSUM_PIECE = 1 << 22
+_NUMBERS = {"I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+
+
+def _record(header: Cards) -> np.dtype[Any] | None:
+    """The type of a table's rows, if its columns are numbers as they stand; None for other tables."""
+    columns = range(1, int(header.get("TFIELDS", 0)) + 1)
+    if any(f"{keyword}{k}" in header for k in columns for keyword in ("TSCAL", "TZERO", "TDIM")):
+        return None
+    forms = [str(header.get(f"TFORM{k}", "")).strip().removeprefix("1") for k in columns]
+    names = [str(header.get(f"TTYPE{k}", "")) for k in columns]
+    if not all(form in _NUMBERS for form in forms) or len(set(names)) < len(names) or "" in names:
+        return None
+    return np.dtype([(name, _NUMBERS[form]) for name, form in zip(names, forms, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +47,7 @@ class ExposureFile:
     name : InputName
     meta : ExposureMeta
         What the steps need.
-    primary, sci : astropy.io.fits.Header
+    primary, sci : Cards
         As the file has them.
     header : mapping
         All keywords (upper case) of both with their values, for reference selection.
@@ -46,8 +60,8 @@ class ExposureFile:
     path: Path
     name: InputName
     meta: ExposureMeta
-    primary: fits.Header
-    sci: fits.Header
+    primary: Cards
+    sci: Cards
     header: Mapping[str, Any]
     size: int
     units: list[Unit] = field(repr=False)
@@ -72,8 +86,11 @@ class ExposureFile:
         unit = self.unit("INT_TIMES")
         if unit is None or not unit.nbytes:
             return None
-        table = fits.BinTableHDU.fromstring(self.raw(unit))
-        return np.array(table.data.view(np.ndarray))
+        content = self.raw(unit)
+        dtype = _record(parse_header(unit)[0])
+        if dtype is None or dtype.itemsize != unit.shape[-1]:
+            return np.array(fits.BinTableHDU.fromstring(content).data.view(np.ndarray))
+        return np.frombuffer(content, dtype, unit.shape[0], len(unit.header)).copy()
 
     @cached_property
     def tree(self) -> dict[str, Any] | None:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from astropy.io import fits
-
 from upramp.stages.core.errors import Misconfigured, Retryable, Unprocessable, UprampError
+from upramp.store.cards import CARD, Cards, parse_cards
 
 BLOCK = 2880
-CARD = 80
 MAX_HEADER_BLOCKS = 2000  # 72000 cards; the largest JWST headers have some hundreds
 _MAX_UNITS = 1000
 _MAX_DIGITS = 30
@@ -270,15 +268,6 @@ def promised_size(path: Path) -> int:
         os.close(fd)
 
 
-def parse_header(unit: Unit) -> tuple[fits.Header, dict[str, str]]:
-    """The header as astropy has it, and the cards (keyword: text) that are not valid FITS, left out of it."""
-    text = unit.header.decode("ascii")
-    header = fits.Header.fromstring(text)
-    bad: dict[str, str] = {}
-    for card in header.cards:
-        try:
-            _ = card.value  # astropy parses a card when it is asked
-        except (fits.VerifyError, ValueError):
-            cards = (text[i : i + CARD] for i in range(0, len(text), CARD))
-            bad[card.keyword] = next(c for c in cards if c.startswith(card.keyword)).strip()
-    return fits.Header([card for card in header.cards if card.keyword not in bad]), bad
+def parse_header(unit: Unit) -> tuple[Cards, dict[str, str]]:
+    """The header, and the cards (keyword: text) that are not valid FITS, left out of it."""
+    return parse_cards(unit.header.decode("ascii"))

@@ -14,10 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from upramp.store.asdf_tree import keyword_paths
-from upramp.store.fitsio import BLOCK, CARD
+from upramp.store.cards import CARD, Cards, blank, new_card
+from upramp.store.fitsio import BLOCK
 
 _STRUCTURE = frozenset(
     {
@@ -94,105 +94,121 @@ def _fitting(value: Any, comment: str) -> str:
     return comment[: max(CARD - 10 - taken - 3, 0)]
 
 
-def _position(header: fits.Header, path: str, paths: Mapping[str, str]) -> int | None:
-    """Where a new card belongs: behind the last one of its branch."""
-    branch = path.rpartition(".")[0]
-    if "ref_file" in path or "cal_step" in path:
-        branch = ".".join(path.split(".")[:2])  # one section each, however deep
-    last = None
-    for index, card in enumerate(header.cards):
-        other = paths.get(card.keyword, "")
-        if other.startswith(branch + ".") and (branch != "meta" or other.count(".") == 1):
-            last = index
-    return None if last is None else last + 1
+class _Branches:
+    """Where the last card of every branch of the metadata tree stands in a header."""
+
+    def __init__(self, cards: Cards, paths: Mapping[str, str]) -> None:
+        self._last: dict[str, int] = {}
+        for index, keyword in enumerate(cards):
+            if keyword in paths:
+                self._note(paths[keyword], index)
+
+    def _note(self, path: str, index: int) -> None:
+        branch = path.rpartition(".")[0]
+        while branch:
+            # of what hangs on the tree's top, only leaves are relatives
+            if branch != "meta" or path.count(".") == 1:
+                self._last[branch] = max(index, self._last.get(branch, 0))
+            branch = branch.rpartition(".")[0]
+
+    def position(self, path: str) -> int | None:
+        """Where a new card belongs: behind the last one of its branch; None if it has no relatives."""
+        branch = path.rpartition(".")[0]
+        if "ref_file" in path or "cal_step" in path:
+            branch = ".".join(path.split(".")[:2])  # one section each, however deep
+        return self._last[branch] + 1 if branch in self._last else None
+
+    def inserted(self, path: str, where: int) -> None:
+        """A card of this path stands there now; those behind it moved."""
+        self._last = {branch: last + (last >= where) for branch, last in self._last.items()}
+        if path:
+            self._note(path, where)
 
 
-def put_card(header: fits.Header, extension: str, keyword: str, value: Any) -> None:
-    """Set a keyword: in place if it is there, else beside its relatives.
+def put_cards(cards: Cards, extension: str, values: Mapping[str, Any]) -> Cards:
+    """A header with keywords set: in place if they are there, else beside their relatives.
 
     What FITS cannot hold (None, NaN) removes the keyword.
     """
-    value = _plain(value)
-    if value is None:
-        header.remove(keyword, ignore_missing=True, remove_all=True)
-        return
-    if keyword in header:
-        header[keyword] = (value, _fitting(value, header.comments[keyword]))
-        return
+    plain = {keyword.upper(): _plain(value) for keyword, value in values.items()}
+    cards = cards.without({keyword for keyword, value in plain.items() if value is None})
     paths = keyword_paths().get(extension, {})
-    path = paths.get(keyword, "")
-    card = fits.Card(keyword, value, _fitting(value, _comment(keyword, path)))
-    where = _position(header, path, paths) if path else None
-    if where is not None:
-        header.insert(where, card)
-        return
-    section = next((title for branch, title in _SECTIONS.items() if f".{branch}." in path), None)
-    if section:
-        for title in ("", section, ""):
-            header.append(fits.Card("", title), end=True)
-    header.append(card, end=True)
+    branches = _Branches(cards, paths)
+    for keyword, value in plain.items():
+        if value is None:
+            continue
+        if keyword in cards:
+            cards.replace(new_card(keyword, value, _fitting(value, cards.comment(keyword))))
+            continue
+        path = paths.get(keyword, "")
+        card = new_card(keyword, value, _fitting(value, _comment(keyword, path)))
+        where = branches.position(path) if path else None
+        if where is None:
+            section = next((title for branch, title in _SECTIONS.items() if f".{branch}." in path), None)
+            for title in ("", section, "") if section else ():
+                cards.insert(len(cards), blank(title))
+            where = len(cards)
+        cards.insert(where, card)
+        branches.inserted(path, where)
+    return cards
 
 
-def kept_cards(header: fits.Header) -> fits.Header:
+def kept_cards(header: Cards) -> Cards:
     """A copy without the cards that describe the input's own layout."""
-    return fits.Header([card for card in header.cards if card.keyword not in _STRUCTURE], copy=True)
+    return header.without(_STRUCTURE)
 
 
-def primary_header(start: fits.Header, filename: str, model: str, cards: Mapping[str, Any]) -> fits.Header:
+def primary_header(start: Cards, filename: str, model: str, cards: Mapping[str, Any]) -> Cards:
     """The primary header of a product.
 
     Parameters
     ----------
-    start : Header
+    start : Cards
         Primary header of the input.
     filename, model : str
         FILENAME and DATAMODL.
     cards : mapping
         What calibration adds or changes: keyword -> value.
     """
-    header = kept_cards(start)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     fixed = {"DATE": now, "FILENAME": filename, "DATAMODL": model, "TELESCOP": "JWST", "CAL_VER": software()}
-    for keyword, value in {**fixed, **cards}.items():
-        put_card(header, "PRIMARY", keyword.upper(), value)
+    header = put_cards(kept_cards(start), "PRIMARY", {**fixed, **cards})
     head = [
-        fits.Card("SIMPLE", True, "conforms to FITS standard"),
-        fits.Card("BITPIX", 8, "array data type"),
-        fits.Card("NAXIS", 0, "number of array dimensions"),
-        fits.Card("EXTEND", True),
+        new_card("SIMPLE", True, "conforms to FITS standard"),
+        new_card("BITPIX", 8, "array data type"),
+        new_card("NAXIS", 0, "number of array dimensions"),
+        new_card("EXTEND", True),
     ]
-    return fits.Header([*head, *header.cards])
+    return Cards([*head, *header.cards])
 
 
 def image_header(
     name: str,
     bitpix: int,
     shape: tuple[int, ...],
-    kept: fits.Header | None,
+    kept: Cards | None,
     cards: Mapping[str, Any],
     unsigned: bool = False,
-) -> fits.Header:
+) -> Cards:
     """The header of an image extension; ``unsigned``: its integers of 32 bits are."""
     head = [
-        fits.Card("XTENSION", "IMAGE", "Image extension"),
-        fits.Card("BITPIX", bitpix, "array data type"),
-        fits.Card("NAXIS", len(shape), "number of array dimensions"),
-        *(fits.Card(f"NAXIS{i}", n) for i, n in enumerate(reversed(shape), 1)),
-        fits.Card("PCOUNT", 0, "number of parameters"),
-        fits.Card("GCOUNT", 1, "number of groups"),
+        new_card("XTENSION", "IMAGE", "Image extension"),
+        new_card("BITPIX", bitpix, "array data type"),
+        new_card("NAXIS", len(shape), "number of array dimensions"),
+        *(new_card(f"NAXIS{i}", n) for i, n in enumerate(reversed(shape), 1)),
+        new_card("PCOUNT", 0, "number of parameters"),
+        new_card("GCOUNT", 1, "number of groups"),
     ]
     if unsigned:
-        head += [fits.Card("BSCALE", 1), fits.Card("BZERO", 1 << 31)]
-    head += [fits.Card("EXTNAME", name, "extension name"), fits.Card("EXTVER", 1, "extension value")]
-    body = fits.Header() if kept is None else kept_cards(kept)
-    for keyword, value in cards.items():
-        put_card(body, name, keyword.upper(), value)
-    return fits.Header([*head, *body.cards])
+        head += [new_card("BSCALE", 1), new_card("BZERO", 1 << 31)]
+    head += [new_card("EXTNAME", name, "extension name"), new_card("EXTVER", 1, "extension value")]
+    body = put_cards(Cards() if kept is None else kept_cards(kept), name, cards)
+    return Cards([*head, *body.cards])
 
 
-def header_bytes(header: fits.Header, blocks: int = 0) -> bytes:
+def header_bytes(header: Cards, blocks: int = 0) -> bytes:
     """The header as the file has it, filled with blank cards to at least so many blocks."""
-    text = header.tostring(endcard=False, padding=False)
+    text = header.text()
     fill = blocks * BLOCK - len(text) - CARD
     text = text + " " * max(fill, 0) + "END".ljust(CARD)
     return text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")

@@ -15,13 +15,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from upramp.stages.core.kernel import kernel
 from upramp.store.asdf_tree import asdf_extension, product_tree
 from upramp.store.byteorder import swap_words
+from upramp.store.cards import CARD, Cards
 from upramp.store.exposure_file import ExposureFile
-from upramp.store.fitsio import BLOCK, CARD, padded, writing_error
+from upramp.store.fitsio import BLOCK, padded, writing_error
 from upramp.store.headers import header_bytes, image_header, primary_header
 from upramp.store.scratch import Scratch
 
@@ -56,7 +56,7 @@ class Extension:
         """Bytes of the pixels."""
         return self.itemsize * prod(self.shape)
 
-    def header(self, kept: fits.Header | None = None, cards: Mapping[str, Any] | None = None) -> fits.Header:
+    def header(self, kept: Cards | None = None, cards: Mapping[str, Any] | None = None) -> Cards:
         """Its header, with the cards ``kept`` from the input."""
         extra = {"BUNIT": self.unit, **(cards or {})}
         unsigned = self.dtype == "uint32"
@@ -120,7 +120,7 @@ class ProductFile:
         self._start: dict[str, int] = {}
         self.main = next(iter(self._extensions.values()))
         primary, first = self._headers({}, {})
-        self._head = padded(len(primary.tostring(padding=False)) + _ROOM * CARD) + len(header_bytes(first))
+        self._head = padded(len(primary.text()) + _ROOM * CARD) + len(header_bytes(first))
         position, fixed = self._head, []
         for part in layout:
             head = part if isinstance(part, bytes) else header_bytes(part.header())
@@ -142,9 +142,7 @@ class ProductFile:
         for head, where in fixed:
             self._put(head, where)
 
-    def _headers(
-        self, cards: Mapping[str, Any], sci_cards: Mapping[str, Any]
-    ) -> tuple[fits.Header, fits.Header]:
+    def _headers(self, cards: Mapping[str, Any], sci_cards: Mapping[str, Any]) -> tuple[Cards, Cards]:
         primary = primary_header(self._uncal.primary, self.name, self._model, cards)
         kept = self._uncal.sci if self.main.name == "SCI" else None
         return primary, self.main.header(kept, sci_cards if kept else {})

@@ -20,6 +20,7 @@ from astropy.io import fits
 
 from upramp.stages.core.dq import FLAGS
 from upramp.stages.core.errors import Misconfigured, UprampError
+from upramp.store.cards import Cards
 from upramp.store.fitsio import Unit, open_regular, parse_header, scan
 
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -55,7 +56,7 @@ class FitsReference:
         self.name = path.name
         self._map: mmap.mmap | None = None
         self._units: dict[str, Unit] = {}
-        self._headers: dict[str, fits.Header] = {}
+        self._headers: dict[str, Cards | fits.Header] = {}
         self._hdus: fits.HDUList | None = None
         self._header: dict[str, Any] | None = None
         try:
@@ -109,7 +110,7 @@ class FitsReference:
     def _trouble(self, what: str) -> Misconfigured:
         return _trouble(self.path, self.reftype, what)
 
-    def _unit_header(self, extname: str) -> fits.Header:
+    def _unit_header(self, extname: str) -> Cards | fits.Header:
         if extname not in self._headers:
             if self._hdus is not None:
                 self._headers[extname] = self._hdus[0 if extname == "PRIMARY" else extname].header

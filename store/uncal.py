@@ -17,6 +17,7 @@ from astropy.io import fits
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
+from upramp.store.cards import Cards
 from upramp.store.exposure_file import ExposureFile
 from upramp.store.fitsio import Unit, open_regular, parse_header, scan
 from upramp.store.naming import parse_name
@@ -152,7 +153,7 @@ def check_origin(kw: Keywords) -> tuple[str, str, str]:
     return instrument, detector, exp_type
 
 
-def _check_pixels(name: str, sci: Unit, header: fits.Header) -> None:
+def _check_pixels(name: str, sci: Unit, header: Cards) -> None:
     if len(sci.shape) != 4:
         raise Unprocessable(
             f"{name}: SCI has {len(sci.shape)} axes; level-1b data have 4 (columns, rows, groups, "
@@ -307,7 +308,7 @@ def open_uncal(path: Path | str) -> Uncal:
     return Uncal(path, name, meta, primary, sci_header, values, size, units)
 
 
-def header_values(header: fits.Header) -> dict[str, Any]:
+def header_values(header: Cards) -> dict[str, Any]:
     """The keywords of a header, upper case, with their values."""
     skip = ("", "COMMENT", "HISTORY", "CONTINUE")
     return {
