@@ -15,7 +15,6 @@ import dataclasses
 import os
 import re
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from upramp.daemon.parameters import (
     check_step,
     convert,
     effective_parameters,
+    hints_of,
     nearest,
     parse_assignments,
 )
@@ -157,7 +157,7 @@ class Config:
                 continue
             section, _, key = name.partition("_")
             current = sections.get(section, getattr(self, section))
-            hint = typing.get_type_hints(type(current))[key]
+            hint = hints_of(type(current))[key]
             try:
                 value = _checked(value, hint, current.__dataclass_fields__[key], Path.cwd())
             except ValueError as e:
@@ -227,7 +227,7 @@ def _checked(value: Any, hint: Any, declared: Any, base: Path) -> Any:
 
 
 def _section(cls: type, table: Mapping[str, Any], base: Path, where: str, problems: list[str]) -> Any:
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)
     declared = {f.name: f for f in dataclasses.fields(cls)}
     values = {f.name: f.default for f in declared.values()} | dict(table)
     given = {}

@@ -35,6 +35,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(names) if names else "nothing may stand here"
 
 
+_hints: dict[type, Mapping[str, Any]] = {}
+
+
+def hints_of(cls: type) -> Mapping[str, Any]:
+    """The declared types of a class's fields; worked out once, because that evaluates text."""
+    if cls not in _hints:
+        _hints[cls] = typing.get_type_hints(cls)
+    return _hints[cls]
+
+
 def convert(value: Any, hint: Any, *, lenient: bool = False) -> Any:
     """Bring ``value`` to the type that ``hint`` declares.
 
@@ -134,7 +144,7 @@ def build(params_type: type, values: Mapping[str, Any], *, lenient: bool = False
     ValueError
         One line per problem: unknown names, wrong types, and what the class itself refuses.
     """
-    hints = typing.get_type_hints(params_type)
+    hints = hints_of(params_type)
     converted, problems = {}, []
     for name, value in values.items():
         if name not in hints:
@@ -231,7 +241,7 @@ def effective_parameters(
         (config_name, config or {}, False),
         ("command line", command_line or {}, True),
     ]
-    hints = typing.get_type_hints(params_type)
+    hints = hints_of(params_type)
     problems = []
     for source, layer, lenient in layers:
         for name, value in layer.items():

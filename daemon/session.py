@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -33,6 +34,7 @@ log = get_logger()
 LIBRARIES = ("numpy", "numba", "astropy", "asdf", "crds", "pyarrow")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that numbers depend on."""
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -181,6 +183,7 @@ def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, alwa
     return seconds
 
 
+@functools.cache
 def _code_stamp() -> str:
     """Names the code that is compiled and what compiles it, for this kind of machine."""
     import upramp.stages

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ class CrdsSettings:
     overrides: Mapping[str, str] = field(default_factory=dict)
 
 
+@cache
+def _installed_version() -> str:
+    return metadata.version("crds")
+
+
 class CrdsClient:
     """One cache, one server, one context. Nothing is read or imported before it is needed."""
 
@@ -137,7 +143,7 @@ class CrdsClient:
     @property
     def version(self) -> str:
         """Version of the client package, for CRDS_VER."""
-        return metadata.version("crds")
+        return _installed_version()
 
     @property
     def context(self) -> str:

@@ -36,8 +36,8 @@ class WriterLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            # longer than any number that stood there: cutting the file first would cost a wait for the disk
+            os.pwrite(descriptor, f"{os.getpid():<20}\n".encode(), 0)
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode().strip() or "unknown"
             os.close(descriptor)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upramp.stages.core.errors import Misconfigured
+from upramp.store import durable
 from upramp.store.schema import SCHEMA_VERSION
 
 _NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
 _ASIDE = re.compile(r"\.\d{10}-\d{10}\.parquet\.tmp")
+_FEW = 100  # rows of a part that is not compressed
+_SMALL, _MOST = 1 << 15, 512  # bytes of parts that are remembered once they were read, and how many are
 
 
 @dataclass(frozen=True, order=True)
@@ -93,28 +98,58 @@ def due(parts: list[Part], fan: int) -> list[Part]:
     return best
 
 
-def write(folder: Path, part: Part, table: pa.Table) -> None:
-    """Write a part; see `put`."""
-    put(folder / part.name, table)
+def write(root: Path, part: Part, tables: Mapping[str, pa.Table], last: str = "") -> None:
+    """Write parts of several tables, in their folders in ``root``, durably.
+
+    ``last``: of these the one that must not stand under its name before the others are sure to; its own
+    rename is durable only after ``sync`` of its folder.
+    """
+    paths = {root / name / part.name: table for name, table in tables.items()}
+    _put_aside(paths)
+    first = [path for path in paths if path.parent.name != last]
+    for path in first:
+        _aside(path).replace(path)
+    sync(path.parent for path in first)
+    if last:
+        _aside(root / last / part.name).replace(root / last / part.name)
+    for path, table in paths.items():
+        _remember(path, _facts(path), table)
 
 
 def put(path: Path, table: pa.Table) -> None:
-    """Write a table aside, make its content durable and rename it into place.
+    """Write a table aside, make it durable and rename it into place, durably."""
+    _put_aside({path: table})
+    _aside(path).replace(path)
+    sync([path.parent])
 
-    The rename itself is durable only after ``sync(path.parent)``.
-    """
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
-    aside = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _put_aside(tables: Mapping[Path, pa.Table]) -> None:
+    """Write tables under hidden names and make them durable, all at once."""
+    opened: list[int] = []
     try:
-        left = memoryview(buffer.getvalue())
-        while len(left):
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
+        for path, table in tables.items():
+            opened.append(os.open(_aside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644))
+            left = memoryview(_encoded(table))
+            while len(left):
+                left = left[os.write(opened[-1], left) :]
+        durable.sync(opened)
     finally:
-        os.close(descriptor)
-    aside.replace(path)
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _encoded(table: pa.Table) -> pa.Buffer:
+    """The table as Parquet. A few rows are not worth the setting up of compression for every column."""
+    buffer = pa.BufferOutputStream()
+    if table.num_rows < _FEW:
+        pq.write_table(table, buffer, compression="none", use_dictionary=False)
+    else:
+        pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def discard(folders: Iterable[Path], part: Part) -> None:
@@ -125,17 +160,16 @@ def discard(folders: Iterable[Path], part: Part) -> None:
                 (folder / name).unlink()
 
 
-def sync(folder: Path) -> None:
-    """Make the folder's renames durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync(folders: Iterable[Path]) -> None:
+    """Make the folders' renames durable."""
+    durable.sync_paths(list(folders))
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a part as the given schema; columns that an older writer did not know become null.
+
+    Parts never change, so small ones are remembered: who opens a ledger again and again, or follows its
+    writer, reads only what is new.
 
     Raises
     ------
@@ -145,6 +179,39 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
         If it cannot be read or a newer upramp wrote it.
     """
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    facts = _facts(path)
+    with _lock:
+        known = _read.get(path)
+    if known is not None and known[0] == facts:
+        table = known[1]
+    elif facts[0] > _SMALL:
+        return _decoded(path, wanted)
+    else:
+        table = _decoded(path, schema)
+        _remember(path, facts, table)
+    return table if columns is None else table.select(wanted.names)
+
+
+_Facts = tuple[int, int, int]
+_read: OrderedDict[Path, tuple[_Facts, pa.Table]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _facts(path: Path) -> _Facts:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _remember(path: Path, facts: _Facts, table: pa.Table) -> None:
+    if facts[0] > _SMALL:
+        return
+    with _lock:
+        _read[path] = facts, table
+        while len(_read) > _MOST:
+            _read.popitem(last=False)
+
+
+def _decoded(path: Path, wanted: pa.Schema) -> pa.Table:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             written = file.schema_arrow

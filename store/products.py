@@ -230,8 +230,9 @@ class ProductWriter:
             for name, place, kind, size, shape, dtype, unit in ready:
                 digest = _sha256(self._scratch.folder / name) if checksum or not dtype else None
                 target = self._output / place
-                self._scratch.publish(name, target, self._durable)
                 done.append(Published(target, kind, size, digest, shape, dtype or "float64", unit))
+            targets = {one[0]: product.path for one, product in zip(ready, done, strict=True)}
+            self._scratch.publish(targets, self._durable)
         except OSError as error:
             raise writing_error(error, self._output) from error
         finally:
@@ -365,7 +366,7 @@ def write_product(
             file.write(name, 0, 0, np.moveaxis(array, -2, 0))
         size = file.finish(cards, sci_cards or {}, tree_updates)
         digest = file.checksum() if checksum else None
-        folder.publish(file.name, output / file.name, durable)
+        folder.publish({file.name: output / file.name}, durable)
     finally:
         if file is not None:
             file.close()

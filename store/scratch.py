@@ -11,10 +11,12 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from upramp.stages.core.errors import Retryable
+from upramp.store.durable import sync_paths
 from upramp.store.fitsio import writing_error
 from upramp.store.naming import scratch_root
 
@@ -67,25 +69,27 @@ class Scratch:
             else:
                 os.close(fd)
 
-    def publish(self, name: str, target: Path, durable: bool = False) -> None:
-        """Move a finished file of the folder to its place, at once and as a whole.
+    def publish(self, files: Mapping[str, Path], durable: bool = False) -> None:
+        """Move finished files of the folder to their places, each at once and as a whole.
 
-        ``durable`` waits until its bytes are on the disk, so that not even a power cut can
-        leave a product that is not whole.
+        ``files``: name in the folder -> place. ``durable`` waits until their bytes are on the disk, so that
+        not even a power cut can leave a product that is not whole.
         """
-        source = self.folder / name
+        target = next(iter(files.values()), self.folder)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             if durable:
-                _sync(source)
-            try:
-                source.replace(target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                _carry(source, target, durable)  # a place that the user named, on another file system
+                sync_paths([self.folder / name for name in files])
+            for name, target in files.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source = self.folder / name
+                try:
+                    source.replace(target)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    _carry(source, target, durable)  # a place that the user named, on another file system
             if durable:
-                _sync(target.parent)
+                sync_paths(sorted({target.parent for target in files.values()}))
         except OSError as error:
             raise writing_error(error, target) from error
 
@@ -147,18 +151,10 @@ def _carry(source: Path, target: Path, durable: bool) -> None:
     try:
         shutil.copyfile(source, beside)
         if durable:
-            _sync(beside)
+            sync_paths([beside])
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -63,7 +63,6 @@ def write(ledger: Path, detector: str, segment_id: str, windows: Windows) -> tup
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         parts.put(path, table)
-        parts.sync(path.parent)
     except OSError as error:
         raise Retryable(
             f"cannot keep the windows of persistence in {path.parent}: {error}; is the disk full?"

@@ -199,7 +199,7 @@ def test_a_ledger_from_before_a_table_was_known_is_read_and_goes_on(tmp_path: Pa
     [row] = schema.python_rows(record)
     counts = {name: n for name, n in row["tables"].items() if name != "persistence"}
     older = schema.arrow_table("commits", [{"at": row["at"], "tables": counts}], 0)
-    parts.write(tmp_path / "commits", Part(0, 0), older)
+    parts.write(tmp_path, Part(0, 0), {"commits": older})
     assert Ledger.open(tmp_path).table("persistence", ["job_id"]).num_rows == 0
     assert Ledger.open(tmp_path).state.windows("a") is None
     with Ledger.open(tmp_path, writer=True, compact_every=2) as ledger:

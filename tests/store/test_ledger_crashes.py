@@ -181,7 +181,7 @@ def test_a_disk_that_fails_at_the_record_asks_for_opening_anew(
     ledger = Ledger.open(tmp_path, writer=True)
     sync = parts.sync
     with monkeypatch.context() as context:
-        context.setattr(parts, "sync", lambda f: full_disk() if f.name == "commits" else sync(f))
+        context.setattr(parts, "sync", lambda f: full_disk() if f == [tmp_path / "commits"] else sync(f))
         with pytest.raises(Misconfigured, match=r"open the ledger .* anew"):
             ledger.commit({"segments": [segment("a")]})
     with pytest.raises(Misconfigured, match="anew"):
@@ -197,7 +197,9 @@ def test_trouble_with_compaction_does_not_fail_the_commit(
     with Ledger.open(tmp_path, writer=True, compact_every=2) as ledger:
         write = parts.write
         with monkeypatch.context() as context:
-            context.setattr(parts, "write", lambda f, p, t: full_disk() if p.span > 1 else write(f, p, t))
+            context.setattr(
+                parts, "write", lambda r, p, t, **m: full_disk() if p.span > 1 else write(r, p, t, **m)
+            )
             ledger.commit({"segments": [segment("a")]})
             assert ledger.compaction_trouble and "No space" in ledger.compaction_trouble
             with pytest.raises(Retryable, match="cannot compact"):
