@@ -12,7 +12,8 @@ out), every |d - m| / sigma above the threshold is a jump. With fewer, the large
 until none is above the threshold; where only three or two differences remain the thresholds are those
 of four and three groups. A long time series (``minimum_sigclip_groups`` integrations) is sigma-clipped
 instead, each difference across all integrations. Then the four neighbours of a jump of moderate size
-are flagged, and the groups for some time after a large one.
+are flagged, and the groups for some time after a large one. Snowballs and showers come last, if they are
+asked for, on whole frames (`jump_snowballs`, `jump_showers`).
 
 Source: Anderson & Gordon 2011, PASP 123, 1237; JWST pipeline documentation, jump step. That the
 iteration works on absolute differences and the neighbours' rule on |d - m| was measured.

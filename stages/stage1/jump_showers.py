@@ -44,7 +44,7 @@ BAD = DO_NOT_USE | SATURATED | JUMP_DET
 LEAST_DIFFERENCES = 10
 AMPLITUDE = 6.0  # e/s
 PIECE = 4 << 20  # bytes of counts that are looked at in one go
-AT_ONCE = 16  # groups that one thread takes
+AT_ONCE = 6  # groups that one thread takes
 
 
 @kernel
@@ -274,10 +274,10 @@ def _flag(
     return changed
 
 
-def _rows(ramps: Ramps, nints: int) -> list[tuple[int, int]]:
-    """Rows that fit into a piece with ``nints`` integrations."""
+def _rows(ramps: Ramps) -> list[tuple[int, int]]:
+    """Rows of one integration that fit into a piece."""
     meta = ramps.meta
-    step = max(1, PIECE // (4 * nints * meta.ngroups * meta.nx))
+    step = max(1, PIECE // (4 * meta.ngroups * meta.nx))
     return [(lo, min(lo + step, meta.ny)) for lo in range(0, meta.ny, step)]
 
 
@@ -301,7 +301,7 @@ def search(context: Context, ramps: Ramps, crew: Crew) -> int:
     together = {i: _together([own for k, own in found if k == i]) for i in {i for i, _ in found}}
     after, limit = int(p.time_masked_after_shower // meta.group_time), AMPLITUDE * meta.group_time
     work = partial(_flag, ramps, gain, reference, after, limit, together)
-    crew.each(work, [(i, *rows) for i in together for rows in _rows(ramps, 1)])
+    crew.each(work, [(i, *rows) for i in together for rows in _rows(ramps)])
     return len(found)
 
 
