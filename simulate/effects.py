@@ -148,7 +148,7 @@ class RowDrift(Effect):
         strengths = 0.5 + 0.02 * np.arange(-1.5, 2)[:, None]
         side = (strengths / (1 + (f * 12) ** 2) * np.exp(0.05j * f)).astype(np.complex64)
         content = {layout.detector.lower(): {"gamma": side, "zeta": side.conj()[::-1].copy()}}
-        return [Truth("sirskernel", raw={"meta": _described(observation, "SIRSKERNEL"), **content})]
+        return [Truth("sirskernel", raw={"meta": described(observation, "SIRSKERNEL"), **content})]
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _pink(rng: np.random.Generator, n: int) -> np.ndarray:
     return samples / samples.std()
 
 
-def _described(observation: Observation, reftype: str) -> dict[str, Any]:
+def described(observation: Observation, reftype: str) -> dict[str, Any]:
     """What every ASDF reference says of itself."""
     layout = observation.layout
     return {

@@ -33,11 +33,15 @@ from upramp.stages.core.step import Bound, Context, Step
 from upramp.stages.stage1 import draft_rate, flicker_background
 from upramp.stages.stage1.flicker_cleaning import Cleaning
 from upramp.stages.stage1.flicker_lines import BACKGROUND, clip_background
+from upramp.stages.stage1.flicker_median_image import MedianImage
 from upramp.stages.stage1.flicker_scene import Scenes
 
 CHANNELS = 4
 SPECTRA = frozenset({"NRS_BRIGHTOBJ", "NRS_FIXEDSLIT", "NRS_IFU", "NRS_MSASPEC"})
 """Exposure types that can be fitted by FFT."""
+
+FLUX_BY_SOURCE = frozenset({"NIS_SOSS", "NRC_TSGRISM", "NRC_TSIMAGE", "NRS_BRIGHTOBJ"})
+"""Exposure types in which the flux of the source, and not of the image, would scale a median image."""
 
 NOT_YET: dict[str, Any] = {
     "S_CLNFNS": None,
@@ -124,6 +128,13 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
         return f"EXP_TYPE {meta.exp_type}: of mid-infrared exposures only images (MIR_IMAGE) are cleaned"
     if params.fit_method == "fft" and meta.exp_type not in SPECTRA:
         return f"fit_method fft is for {', '.join(sorted(SPECTRA))}, not for {meta.exp_type}"
+    if params.background_method == "median_image":
+        if meta.nints < 2:
+            return "background_method median_image needs more than one integration"
+        if meta.exp_type in FLUX_BY_SOURCE or (meta.exp_type == "MIR_IMAGE" and meta.is_tso):
+            return (
+                f"background_method median_image needs the flux of the source, not known for {meta.exp_type}"
+            )
     return None
 
 
@@ -136,25 +147,27 @@ def unsupported(params: Params) -> list[str]:
     notices = [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
     if params.fit_method == "fft":
         notices.append("fit_method: fft is not done; medians are taken")
-    if params.background_method == "median_image":
-        notices.append("background_method: median_image is not done; no background is taken off")
     return notices
 
 
 def bind(context: Context) -> Bound:
     """Make the work on frames, and declare the products beside the rates."""
     meta, p, references = context.meta, context.params, context.references
-    if meta.ngroups < 2:
+    if meta.ngroups < 2 and p.background_method != "median_image":
         return Bound([])
     flat = references["flat"]["flat"] if p.apply_flat_field and "flat" in references else None
     given = references["user_mask"]["mask"] if p.user_mask else None
-    scenes = Scenes(draft_rate.draft(context), p.single_mask, p.n_sigma, p.fit_histogram, None, flat, given)
+    frame, cube = (meta.ny, meta.nx), extras_of(context).cube
+    by_median = p.background_method == "median_image"
+    image = MedianImage(cube((meta.ngroups, *frame)), np.ones(meta.nints, np.float32)) if by_median else None
+    rates = cube((meta.nints, *frame)) if by_median or (not p.single_mask and given is None) else None
+    scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, None, flat, given)
     along_rows = meta.instrument != "MIRI" and abs(meta.slowaxis) == 2
     channels = CHANNELS if p.fit_by_channel and meta.is_full_frame and meta.instrument != "MIRI" else 1
     masks = _mask_product(context, scenes.one_for_all) if p.save_mask else None
     background = _group_product(context, "flicker_bkg") if p.save_background else None
     noise = _group_product(context, "flicker_noise") if p.save_noise else None
-    cleaning = Cleaning(p, scenes, along_rows, channels, flat, masks, background, noise)
+    cleaning = Cleaning(p, scenes, along_rows, channels, flat, image, masks, background, noise)
     return Bound([], frames=cleaning.work)
 
 

@@ -18,11 +18,13 @@ from upramp.stages.stage1.flicker_lines import (
     clip_background,
     column_medians,
     difference,
+    residual,
     row_medians,
     subtract,
     subtract_scaled,
     take_level,
 )
+from upramp.stages.stage1.flicker_median_image import MedianImage
 from upramp.stages.stage1.flicker_scene import Scenes
 
 LINES = 16 << 20  # bytes of line noise that are held at once
@@ -63,6 +65,8 @@ class Cleaning:
         cut into so many parts.
     flat : ndarray, float32, shape (ny, nx), or None
         Flat field.
+    median_image : MedianImage or None
+        What is taken off groups, in place of the group before and the background.
     masks, background, noise : Cube or ndarray, or None
         What is to be kept of the masks (ny, nx) or (nints, ny, nx), and of background and noise of the groups
         (nints, ngroups, ny, nx), DN.
@@ -73,27 +77,33 @@ class Cleaning:
     along_rows: bool
     channels: int
     flat: np.ndarray | None
+    median_image: MedianImage | None
     masks: Cube | np.ndarray | None
     background: Cube | None
     noise: Cube | None
 
     def work(self, ramps: Ramps, crew: Crew) -> None:
         """Clean all integrations, some at a time."""
-        meta = ramps.meta
+        meta, scenes = ramps.meta, self.scenes
         benches = Benches(meta.ny * meta.nx)
+        if self.median_image is not None and scenes.rates is not None:
+            self.median_image.look(scenes.draft, ramps, crew, scenes.rates)
+        elif not scenes.one_for_all and scenes.given is None and scenes.rates is not None:
+            scenes.draft.integrations(ramps, crew, scenes.rates)
         lines = meta.ny if self.along_rows else meta.nx
-        step, groups = 1, range(1, meta.ngroups)
-        if self.scenes.one_for_all:
-            step = max(1, LINES // (8 * lines * self.channels * meta.ngroups))
+        groups = range(1 if self.median_image is None else 0, meta.ngroups)
+        step = max(1, LINES // (8 * lines * self.channels * meta.ngroups)) if scenes.one_for_all else 1
         for i0 in range(0, meta.nints, step):
             some = range(i0, min(i0 + step, meta.nints))
-            if i0 == 0 or not self.scenes.one_for_all:
-                mask = self.scenes.mask(ramps, crew, i0)
+            if i0 == 0 or not scenes.one_for_all:
+                mask = scenes.mask(ramps, crew, i0)
                 self._keep_mask(i0, mask)
             places = [(i, g) for i in some for g in groups]
             found = crew.each(partial(self._measure, ramps, mask, benches), places)
             noise = np.array(found, np.float64).reshape(len(some), len(groups), self.channels, lines)
-            total = np.cumsum(noise, axis=1).astype(np.float32).reshape(-1, self.channels, lines)
+            if self.median_image is None:
+                noise = np.cumsum(noise, axis=1)
+            total = noise.astype(np.float32).reshape(-1, self.channels, lines)
             crew.each(partial(self._subtract, ramps), zip(places, total, strict=True))
 
     def _keep_mask(self, i: int, mask: np.ndarray) -> None:
@@ -105,16 +115,21 @@ class Cleaning:
     def _measure(
         self, ramps: Ramps, mask: np.ndarray, benches: Benches, place: tuple[int, int]
     ) -> np.ndarray:
-        """Noise of lines (channels, lines), float32, between a group and the one before."""
+        """Noise of lines (channels, lines), float32: from the group before to this one, or of this one."""
         i, g = place
         image = ramps.read(i, g)
-        difference(image, ramps.read(i, g - 1), ramps.read_flags(i, g), mask)
+        if self.median_image is not None:
+            background = self.median_image.read(i, g)
+            residual(image, background, mask)
+        else:
+            difference(image, ramps.read(i, g - 1), ramps.read_flags(i, g), mask)
         if self.flat is not None:
             image /= self.flat
-        with benches.one() as bench:
-            level = self._take_background(image, bench)
+        if self.median_image is None:
+            with benches.one() as bench:
+                background = np.nan_to_num(self._take_background(image, bench))
         if self.background is not None:
-            self.background.write(i, g, np.broadcast_to(np.nan_to_num(level), image.shape))
+            self.background.write(i, g, np.broadcast_to(background, image.shape))
         noise = np.empty((self.channels, image.shape[0 if self.along_rows else 1]), np.float32)
         (row_medians if self.along_rows else column_medians)(image, self.channels, noise)
         return noise

@@ -37,6 +37,15 @@ def difference(frame, before, flags, scene):
 
 
 @kernel
+def residual(frame, background, scene):
+    """Take ``background`` off ``frame`` (both float32); NaN outside the ``scene`` (bool)."""
+    for y in range(frame.shape[0]):
+        a, b, use = frame[y], background[y], scene[y]
+        for x in range(frame.shape[1]):
+            a[x] = a[x] - b[x] if use[x] else np.float32(np.nan)
+
+
+@kernel
 def clip_background(image, n_sigma, values, spare):
     """Make NaN what lies more than ``n_sigma`` deviations from the centre of ``image`` (float32).
 

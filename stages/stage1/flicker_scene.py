@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upramp.stages.core.extras import Cube
 from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.stage1.draft_rate import Draft
 from upramp.stages.stage1.flicker_clip import clipped, collect, cut, sort
@@ -83,8 +84,9 @@ class Scenes:
     ----------
     draft : Draft
         What makes draft rates.
-    single : bool
-        One mask, from the rate of the exposure.
+    rates : Cube or None
+        Room for the rates of the integrations (nints, ny, nx), DN/s, for a mask of each. Without it there is
+        one mask, from the rate of the exposure.
     n_sigma, fit_histogram, allowed
         As of `scene`.
     flat : ndarray, float32, shape (ny, nx), or None
@@ -94,7 +96,7 @@ class Scenes:
     """
 
     draft: Draft
-    single: bool
+    rates: Cube | None
     n_sigma: float
     fit_histogram: bool = False
     allowed: np.ndarray | None = None
@@ -104,13 +106,13 @@ class Scenes:
     @property
     def one_for_all(self) -> bool:
         """Whether all integrations have the same mask."""
-        return self.single if self.given is None else self.given.ndim == 2
+        return self.rates is None if self.given is None else self.given.ndim == 2
 
     def mask(self, ramps: Ramps, crew: Crew, i: int) -> np.ndarray:
-        """The mask (ny, nx) of integration ``i``."""
+        """The mask (ny, nx) of integration ``i``; ``rates``, if any, must have been filled."""
         if self.given is not None:
             return np.array(self.given if self.given.ndim == 2 else self.given[i])
-        rate = self.draft.exposure(ramps, crew) if self.single else self.draft.integration(ramps, crew, i)
+        rate = self.draft.exposure(ramps, crew) if self.rates is None else self.rates.read(i)
         if self.flat is not None:
             rate = rate / self.flat
         return scene(rate, self.n_sigma, self.allowed, self.fit_histogram)

@@ -13,12 +13,16 @@ from astropy.io import fits
 
 from peerkit.rows import Row
 from peerkit.scenes import Input, Scene, write
-from upramp.simulate.effects import Effect, Flicker
-from upramp.simulate.observation import Observation
+from upramp.simulate.effects import Effect, Flicker, Truth, described
+from upramp.simulate.observation import EXP_TYPES, Observation
 
 
 def _flicker(**how: Any) -> Callable[[Observation], Sequence[Effect]]:
     return lambda observation: (Flicker(observation, **how),)
+
+
+def _with_distortion(observation: Observation) -> Sequence[Effect]:
+    return Flicker(observation), Distortion()
 
 
 IMAGE = Scene(
@@ -41,6 +45,26 @@ SUB160 = Scene(
     ),
     effects=_flicker(),
 )  # fmt: skip
+
+
+class Distortion(Effect):
+    """A tangent plane without any distortion: the peer asks for a WCS to make a median image."""
+
+    def truth(self, observation: Observation) -> list[Truth]:
+        """The distortion reference."""
+        from astropy.modeling.models import Scale, Shift
+
+        layout = observation.layout
+        centre, scale = 1023.5, layout.scale
+        axes = [Shift(-centre) | Scale(scale) | Shift(place) for place in (layout.v2, layout.v3)]
+        meta = {
+            **described(observation, "DISTORTION"),
+            "model_type": "DistortionModel",
+            "exposure": {"type": observation.exp_type or EXP_TYPES[layout.instrument]},
+            "input_units": "pixel",
+            "output_units": "arcsec",
+        }
+        return [Truth("distortion", raw={"meta": meta, "model": axes[0] & axes[1]})]
 
 
 def _with_mask(scene: Scene, folder: Path, serial: int) -> Input:
@@ -135,6 +159,14 @@ ROWS: tuple[Row, ...] = (
         replace(IMAGE, flat=True),
         905,
         options={"apply_flat_field": True, "save_background": True},
+        products=("rate", "rateints", "flicker_bkg"),
+    ),
+    _row(
+        "flicker_median_image",
+        "background_method median_image, NIRCam SUB160, 3 integrations",
+        replace(SUB160, effects=_with_distortion),
+        906,
+        options={"background_method": "median_image", "save_background": True},
         products=("rate", "rateints", "flicker_bkg"),
     ),
 )
