@@ -64,7 +64,7 @@ KINDS = (
     # Four outputs on top of each other, several frames in a group.
     Kind(
         {"detector": "NIS", "subarray": "FULL", "readpatt": "NIS"},
-        {"clean_flicker_noise": {"skip": False, "single_mask": False}},
+        {"clean_flicker_noise": {"skip": False, "background_method": "median_image"}},
         inverse=True,
     ),
     # One output, a mask of the user's own, and no superbias to help the rules of saturation.

@@ -20,17 +20,19 @@ statistics are clipped how often was measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from upramp.stages.core.errors import Misconfigured
 from upramp.stages.core.extras import Cube, Extra, extras_of
+from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import draft_rate, flicker_background
+from upramp.stages.stage1 import draft_rate, flicker_auto, flicker_background
 from upramp.stages.stage1.flicker_cleaning import Cleaning
 from upramp.stages.stage1.flicker_lines import BACKGROUND, clip_background
 from upramp.stages.stage1.flicker_median_image import MedianImage
@@ -115,7 +117,7 @@ def prepare_mask(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepa
 def needs(meta: ExposureMeta, params: Params) -> list[str]:
     """Gain and read noise for the draft rate; the rest if it is asked for."""
     wanted = list(draft_rate.REFERENCES)
-    if params.apply_flat_field:
+    if params.apply_flat_field or chooses(meta, params):
         wanted.append("flat")
     if params.user_mask:
         wanted.append("user_mask")
@@ -128,7 +130,7 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
         return f"EXP_TYPE {meta.exp_type}: of mid-infrared exposures only images (MIR_IMAGE) are cleaned"
     if params.fit_method == "fft" and meta.exp_type not in SPECTRA:
         return f"fit_method fft is for {', '.join(sorted(SPECTRA))}, not for {meta.exp_type}"
-    if params.background_method == "median_image":
+    if params.background_method == "median_image" and not chooses(meta, params):
         if meta.nints < 2:
             return "background_method median_image needs more than one integration"
         if meta.exp_type in FLUX_BY_SOURCE or (meta.exp_type == "MIR_IMAGE" and meta.is_tso):
@@ -141,7 +143,6 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
 def unsupported(params: Params) -> list[str]:
     """What the parameters ask for and this version does not do."""
     asked = {
-        "autoparam": "parameters are not chosen by themselves",
         "mask_science_regions": "science regions are not masked",
     }
     notices = [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
@@ -153,22 +154,49 @@ def unsupported(params: Params) -> list[str]:
 def bind(context: Context) -> Bound:
     """Make the work on frames, and declare the products beside the rates."""
     meta, p, references = context.meta, context.params, context.references
-    if meta.ngroups < 2 and p.background_method != "median_image":
+    auto = chooses(meta, p)
+    by_median = p.background_method == "median_image" and not auto
+    if meta.ngroups < 2 and not by_median:
         return Bound([])
-    flat = references["flat"]["flat"] if p.apply_flat_field and "flat" in references else None
+    field = references["flat"]["flat"] if "flat" in references else None
+    flat = field if p.apply_flat_field else None
     given = references["user_mask"]["mask"] if p.user_mask else None
     frame, cube = (meta.ny, meta.nx), extras_of(context).cube
-    by_median = p.background_method == "median_image"
     image = MedianImage(cube((meta.ngroups, *frame)), np.ones(meta.nints, np.float32)) if by_median else None
     rates = cube((meta.nints, *frame)) if by_median or (not p.single_mask and given is None) else None
-    scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, None, flat, given)
+    scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, None, flat, None, given)
     along_rows = meta.instrument != "MIRI" and abs(meta.slowaxis) == 2
-    channels = CHANNELS if p.fit_by_channel and meta.is_full_frame and meta.instrument != "MIRI" else 1
     masks = _mask_product(context, scenes.one_for_all) if p.save_mask else None
     background = _group_product(context, "flicker_bkg") if p.save_background else None
     noise = _group_product(context, "flicker_noise") if p.save_noise else None
+    channels = _channels(meta, p.fit_by_channel)
     cleaning = Cleaning(p, scenes, along_rows, channels, flat, image, masks, background, noise)
-    return Bound([], frames=cleaning.work)
+    return Bound([], frames=partial(_choose_and_clean, cleaning, field) if auto else cleaning.work)
+
+
+def chooses(meta: ExposureMeta, params: Params) -> bool:
+    """Whether the step chooses parameters by itself."""
+    return params.autoparam and meta.exp_type in flicker_auto.LIMITS
+
+
+def _channels(meta: ExposureMeta, by_channel: bool) -> int:
+    """Into how many parts lines are cut."""
+    return CHANNELS if by_channel and meta.is_full_frame and meta.instrument != "MIRI" else 1
+
+
+def _choose_and_clean(cleaning: Cleaning, field: np.ndarray | None, ramps: Ramps, crew: Crew) -> None:
+    """Choose parameters, and clean with them; ``field``: the flat field, if there is one."""
+    rate = cleaning.scenes.draft.exposure(ramps, crew)
+    chosen = flicker_auto.choose(rate, field, ramps.meta.exp_type, cleaning.along_rows)
+    for name, value in chosen.items():
+        crew.counters[f"clean_flicker_noise.{name}"] += int(value in (True, "model"))
+    replace(
+        cleaning,
+        params=replace(cleaning.params, **chosen),
+        scenes=replace(cleaning.scenes, flat=field, rate=rate),
+        channels=_channels(ramps.meta, chosen["fit_by_channel"]),
+        flat=field,
+    ).work(ramps, crew)
 
 
 def _mask_product(context: Context, single: bool) -> Cube | np.ndarray:

@@ -140,7 +140,7 @@ class Cleaning:
         if p.background_method is None:
             return np.float32(0)
         if p.background_method == "median":
-            return take_level(image, p.n_sigma, *bench)
+            return take_level(image, p.n_sigma, p.n_sigma, *bench)
         level: Any = clip_background(image, BACKGROUND, *bench)
         found = flicker_background.model(image, p.background_box_size)
         if found is not None:

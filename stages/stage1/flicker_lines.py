@@ -68,11 +68,12 @@ def clip_background(image, n_sigma, values, spare):
 
 
 @kernel
-def take_level(image, n_sigma, values, spare):
+def take_level(image, lower, upper, values, spare):
     """Take the level of the background off ``image`` (float32), and make NaN what does not belong to it.
 
-    The same as `clip_background` with `BACKGROUND`, subtracting what it returns, and `clip_background` with
-    ``n_sigma``, unless that is 0; values are sorted but once. Returns the level (NaN if there is nothing).
+    The same as `clip_background` with `BACKGROUND`, subtracting what it returns, and `clip_background` again,
+    at ``lower`` and ``upper`` deviations, unless these are 0; values are sorted but once. Returns the level
+    (NaN if there is nothing).
     """
     n = collect_all(image, values)
     sort(values, spare, n)
@@ -87,9 +88,9 @@ def take_level(image, n_sigma, values, spare):
     for k in range(first, last):
         values[k] -= level
     low2, high2 = -np.inf, np.inf
-    if n_sigma > 0:
+    if upper > 0:
         centre, deviation = clipped_below(values, first, last)
-        low2, high2 = centre - n_sigma * deviation, centre + n_sigma * deviation
+        low2, high2 = centre - lower * deviation, centre + upper * deviation
     for y in range(image.shape[0]):
         line = image[y]
         for x in range(image.shape[1]):

@@ -44,14 +44,19 @@ def scene(
     if allowed is not None:
         mask &= allowed
     if n_sigma > 0:
-        values, spare = np.empty((2, rate.size), np.float32)
-        n = collect(rate, mask, values)
-        sort(values, spare, n)
-        centre, mean, deviation, left = clipped(values, 0, n)
-        if fit_histogram and left and deviation > 0:
-            centre, deviation = gaussian(values[:n], mean, deviation)
-        cut(rate, mask, centre - BAD * deviation, centre + n_sigma * deviation)
+        clip(rate, mask, n_sigma, fit_histogram)
     return mask
+
+
+def clip(image: np.ndarray, mask: np.ndarray, n_sigma: float, fit_histogram: bool = False) -> None:
+    """Unset ``mask`` where ``image`` is no background; see `scene`."""
+    values, spare = np.empty((2, image.size), np.float32)
+    n = collect(image, mask, values)
+    sort(values, spare, n)
+    centre, mean, deviation, left = clipped(values, 0, n)
+    if fit_histogram and left and deviation > 0:
+        centre, deviation = gaussian(values[:n], mean, deviation)
+    cut(image, mask, centre - BAD * deviation, centre + n_sigma * deviation)
 
 
 def gaussian(values: np.ndarray, mean: float, deviation: float) -> tuple[float, float]:
@@ -91,6 +96,8 @@ class Scenes:
         As of `scene`.
     flat : ndarray, float32, shape (ny, nx), or None
         Flat field that rates are divided by.
+    rate : ndarray, float32, shape (ny, nx), or None
+        The rate of the exposure, if it is known already.
     given : ndarray of bool, shape (ny, nx) or (nints, ny, nx), or None
         Masks of the user's, in place of all that.
     """
@@ -101,6 +108,7 @@ class Scenes:
     fit_histogram: bool = False
     allowed: np.ndarray | None = None
     flat: np.ndarray | None = None
+    rate: np.ndarray | None = None
     given: np.ndarray | None = None
 
     @property
@@ -112,7 +120,10 @@ class Scenes:
         """The mask (ny, nx) of integration ``i``; ``rates``, if any, must have been filled."""
         if self.given is not None:
             return np.array(self.given if self.given.ndim == 2 else self.given[i])
-        rate = self.draft.exposure(ramps, crew) if self.rates is None else self.rates.read(i)
+        if self.rates is not None:
+            rate = self.rates.read(i)
+        else:
+            rate = self.draft.exposure(ramps, crew) if self.rate is None else self.rate
         if self.flat is not None:
             rate = rate / self.flat
         return scene(rate, self.n_sigma, self.allowed, self.fit_histogram)

@@ -47,6 +47,14 @@ MODES: dict[str, tuple[dict, dict]] = {
             }
         },
     ),
+    "flicker, parameters chosen": (
+        {"subarray": "SUB72P", "nints": 2, "exp_type": "NRC_IMAGE"},
+        {"clean_flicker_noise": {"skip": False, "autoparam": True, "single_mask": False}},
+    ),
+    "flicker, median image": (
+        {"subarray": "SUB72P", "nints": 2},
+        {"clean_flicker_noise": {"skip": False, "background_method": "median_image"}},
+    ),
     "no odd and even": (
         {"subarray": "FULL"},
         {"refpix": {"odd_even_columns": False, "side_smoothing_length": 5}},

@@ -81,6 +81,16 @@ def _with_mask(scene: Scene, folder: Path, serial: int) -> Input:
     return replace(drawn, files=(*drawn.files, path))
 
 
+CROWDED = replace(IMAGE, stars=30000, flux=(1.0, 3.0), background=8.0, flat=True)
+NIRISS = Scene(
+    Observation(detector="NIS", ny=2048, nx=2048, ngroups=5, readpatt="NISRAPID"),
+    stars=2000,
+    whole=True,
+    effects=_flicker(),
+    flat=True,
+)
+
+
 def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
     options = {"skip": False, **more.pop("options", {})}
     make = partial(more.pop("write", write), scene, serial=serial)
@@ -168,5 +178,27 @@ ROWS: tuple[Row, ...] = (
         906,
         options={"background_method": "median_image", "save_background": True},
         products=("rate", "rateints", "flicker_bkg"),
+    ),
+    _row(
+        "flicker_auto",
+        "autoparam, NIRCam full frame: channels",
+        replace(IMAGE, flat=True),
+        905,
+        options={"autoparam": True},
+    ),
+    _row(
+        "flicker_auto_crowded",
+        "autoparam, NIRCam full frame, a crowded field: background model",
+        CROWDED,
+        907,
+        options={"autoparam": True, "save_background": True},
+        products=("rate", "rateints", "flicker_bkg"),
+    ),
+    _row(
+        "flicker_auto_niriss",
+        "autoparam, NIRISS full frame",
+        NIRISS,
+        908,
+        options={"autoparam": True},
     ),
 )

@@ -272,6 +272,49 @@ def test_histogram_of_a_level_is_left_alone():
     assert scene(np.full((8, 8), 3, np.float32), 2.0, fit_histogram=True).all()
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_parameters_are_chosen(through, flat):
+    """The same as giving what was chosen."""
+    data, gdq, pdq = ramps(15, (2, 4, 32, 48), gradient=2.0)
+    gdq[:], pdq[:] = 0, 0
+    refs = references(32, 48)
+    if flat:
+        refs["flat"] = {"SCI": np.random.default_rng(15).uniform(0.9, 1.1, (32, 48))}
+    auto = clean(through, data, refs, gdq, pdq, autoparam=True, background_method="median_image", n_sigma=3.0)
+    assert auto.report.counters["clean_flicker_noise.background_method"] == 1
+    assert auto.report.counters["clean_flicker_noise.apply_flat_field"] == flat
+    given = clean(
+        through, data, refs, gdq, pdq, background_method="model", apply_flat_field=flat, n_sigma=3.0
+    )
+    np.testing.assert_array_equal(auto.data, given.data)
+    assert not np.array_equal(auto.data, data)
+
+
+def test_other_exposures_do_not_choose(through):
+    data, gdq, pdq = ramps(16, (1, 3, 16, 24))
+    refs = references(16, 24)
+    facts = {"exp_type": "NRC_CORON"}
+    auto = clean(through, data, refs, gdq, pdq, facts=facts, autoparam=True)
+    np.testing.assert_array_equal(auto.data, clean(through, data, refs, gdq, pdq, facts=facts).data)
+
+
+def test_median_image(through):
+    data, gdq, pdq = ramps(17, (5, 3, 20, 24))
+    data *= np.array([1, 1.1, 0.9, 1.05, 1])[:, None, None, None].astype(np.float32)
+    refs = references(20, 24)
+    out = clean(through, data, refs, gdq, pdq, background_method="median_image", save_background=True)
+    _, each = drafts(through, data, gdq, pdq, refs)
+    fluxes = np.nanmedian(each, axis=(1, 2))
+    image = np.median(data, axis=0) * (fluxes / np.median(fluxes))[:, None, None, None]
+    [background] = out.shared["extras"].found
+    np.testing.assert_allclose(background.arrays["SCI"].array, image, rtol=1e-5)
+    for i in range(5):
+        mask = naive_scene(each[i])
+        for g in range(3):
+            noise = naive_lines(np.where(mask, data[i, g] - image[i, g].astype(np.float64), np.nan), 1)
+            np.testing.assert_allclose((data - out.data)[i, g], noise, atol=2e-2)
+
+
 def test_mid_infrared_stripes_are_columns(through):
     data, gdq, pdq = ramps(2, (1, 4, 24, 32))
     refs = references(24, 32)
@@ -298,13 +341,14 @@ def test_one_group_stays_as_it_is(through):
     np.testing.assert_array_equal(out.data, data)
 
 
-def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch):
+@pytest.mark.parametrize("params", [{}, {"single_mask": False}, {"background_method": "median_image"}])
+def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch, params):
     data, gdq, pdq = ramps(5, (3, 4, 20, 36))
     refs = references(20, 36)
-    one = clean(through, data, refs, gdq, pdq, options={"threads": 1})
+    one = clean(through, data, refs, gdq, pdq, options={"threads": 1}, **params)
     monkeypatch.setattr(clean_flicker_noise.draft_rate, "PIECE", 1)
     monkeypatch.setattr(flicker_cleaning, "LINES", 1)
-    other = clean(through, data, refs, gdq, pdq, options={"threads": 3, "budget_bytes": 1})
+    other = clean(through, data, refs, gdq, pdq, options={"threads": 3, "budget_bytes": 1}, **params)
     assert one.data.tobytes() == other.data.tobytes()
 
 
@@ -318,6 +362,11 @@ def test_what_is_skipped():
     assert reason({}, instrument="MIRI", exp_type="MIR_IMAGE") is None
     assert "fft" in reason({"fit_method": "fft"}, exp_type="NRC_IMAGE")
     assert reason({"fit_method": "fft"}, instrument="NIRSPEC", exp_type="NRS_IFU") is None
+    by_median = {"background_method": "median_image"}
+    assert "more than one" in reason(by_median)
+    assert "NRC_TSGRISM" in reason(by_median, nints=2, exp_type="NRC_TSGRISM")
+    assert reason(by_median, nints=2) is None
+    assert reason(by_median | {"autoparam": True}) is None
 
 
 def _meta(**facts):
