@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -40,8 +40,24 @@ def reference_keyword(reftype: str) -> str | None:
     return next((k for k, p in keyword_paths()["PRIMARY"].items() if p == path), None)
 
 
+_resolver = yaml.resolver.Resolver()
+
+
+@lru_cache(maxsize=4096)
+def _tag_of(value: str, plain: bool, quoted: bool) -> str:
+    """What a scalar without a tag is; names of keys come again in every file."""
+    tag: str = _resolver.resolve(yaml.ScalarNode, value, (plain, quoted))
+    return tag
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain YAML; of tagged nodes only the document itself is kept."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        """See the base class."""
+        if kind is yaml.ScalarNode and len(value) < 100:
+            return _tag_of(value, *implicit)
+        return super().resolve(kind, value, implicit)
 
 
 def _tagged(loader: Any, suffix: str, node: yaml.Node) -> Any:

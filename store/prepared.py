@@ -26,6 +26,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,7 @@ _MISSING = object()
 INFO = "info.json"
 _ASIDE = ".aside-"
 _PIECE = 16 << 20  # bytes of an array that is made some rows at a time
+_SMALL, _KEPT = 2 << 20, 48  # bytes of references that stay mapped between files, and how many do
 _STALE = 24 * 3600.0  # s; what a dead process left aside is removed after this
 
 
@@ -72,6 +74,12 @@ def code_version(module_name: str) -> str:
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name])
     return digest.hexdigest()
+
+
+@cache
+def _resolved(path: Path, device: int, inode: int) -> str:
+    """The path without symbolic links, of the file that it leads to."""
+    return str(path.resolve())
 
 
 def watched(record: Any) -> tuple[Any, dict[str, Any]]:
@@ -109,6 +117,7 @@ class PreparedStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: weakref.WeakValueDictionary[Path, Prepared] = weakref.WeakValueDictionary()
+        self._kept: OrderedDict[Path, Prepared] = OrderedDict()  # small ones: opening them takes longest
         self._lock = threading.Lock()
 
     def get(
@@ -162,7 +171,7 @@ class PreparedStore:
             raise Misconfigured(f"reference file {path} (type {reftype}) cannot be read: {exc}") from exc
         identity = [
             FORMAT,
-            str(path.resolve()),
+            _resolved(path, stat.st_dev, stat.st_ino),
             stat.st_size,
             stat.st_mtime_ns,
             step,
@@ -216,6 +225,10 @@ class PreparedStore:
                     self._discard(entry)
                     return None
                 known = self._open[entry] = Prepared(arrays, facts["info"])
+                if sum(facts["sizes"].values()) <= _SMALL:
+                    self._kept[entry] = known
+                    if len(self._kept) > _KEPT:
+                        self._kept.popitem(last=False)
         with contextlib.suppress(OSError):
             os.utime(entry / INFO)  # last used, for prune
         return known
@@ -266,6 +279,7 @@ class PreparedStore:
             entry.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
         self._open.pop(entry, None)
+        self._kept.pop(entry, None)
 
     @contextlib.contextmanager
     def _alone(self, base: Path) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -116,6 +117,20 @@ def test_arrays(prepared, reference):
     np.testing.assert_array_equal(made["image"], 2 * np.arange(24).reshape(4, 6))
     assert made["dq"].shape == (4, 6)
     assert made.info == {"mean": 23.0, "names": ["a"]}
+
+
+def test_small_ones_stay_mapped_and_large_ones_do_not(prepared, reference, monkeypatch):
+    gc.collect()
+    known = id(get(prepared, reference))
+    assert id(get(prepared, reference)) == known
+    monkeypatch.setattr("upramp.store.prepared._KEPT", 1)
+    get(prepared, reference, transposed)
+    assert len(prepared._kept) == 1
+    monkeypatch.setattr("upramp.store.prepared._SMALL", 1)
+    get(prepared, reference, stack)
+    assert len(prepared._kept) == 1
+    gc.collect()
+    assert len(prepared._open) == 1
 
 
 def test_numba_sees_the_usual_type(prepared, reference):
