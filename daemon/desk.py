@@ -42,6 +42,9 @@ from upramp.daemon.reading import look, plan_and_calibrate
 from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import schema
 
+LONGEST_S = 1.0
+"""A signal that comes in the very moment in which the desk begins to wait is noticed only after the wait."""
+
 AHEAD = 2
 """Files read in ahead of free workers: enough to keep them busy, few enough to stay small."""
 
@@ -361,10 +364,10 @@ class Desk:
 
         self.readers.submit(read, look, self.calibrator, self.settings, identity, sha256, tries)
 
-    def _patience(self) -> float | None:
-        if not self._timers:
-            return None
-        return max(self._timers[0][0] - self.clock(), 0.0)
+    def _patience(self) -> float:
+        """How long to wait for the next event, s."""
+        left = self._timers[0][0] - self.clock() if self._timers else LONGEST_S
+        return min(max(left, 0.0), LONGEST_S)
 
 
 @functools.cache
