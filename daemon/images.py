@@ -21,6 +21,8 @@ from upramp.stages.core.image import Image
 from upramp.stages.core.preview import draw
 from upramp.stages.core.reference import Loaded, Prepared
 from upramp.stages.core.whole import WholeStep, run_whole
+from upramp.stages.stage2 import bkg_subtract
+from upramp.stages.stage3 import resample
 from upramp.stages.wcs.evaluate import pixel_to_sky
 from upramp.store import transforms
 from upramp.store.image_file import ImageFile
@@ -30,6 +32,8 @@ from upramp.store.products import Published, write_product
 
 ENDINGS = {"rate": "cal", "rateints": "calints"}
 TIMES = ("INT_TIMES",)
+SINGLE = {"ASNPOOL": "singleton", "ASNTABLE": "singleton"}
+"""What stands in the header of an exposure that no association file was given for."""
 
 
 def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
@@ -51,9 +55,12 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     states = {s.name: (s.runs, s.reason) for s in work.steps}
     states |= {name: (state.state == "COMPLETE", state.reason) for name, state in ran.items()}
     may_publish(work, stop)
-    cards = state_cards(work, states)
-    published = [_write(work, job_id, ENDINGS[source.kind], image, before, cards)]
-    published += [_write_extra(work, f"{job_id}-{extra.suffix}", extra, cards) for extra in extras.found]
+    own = {name: changed(image.header[name], before.header.get(name, {})) for name in image.header}
+    own["PRIMARY"] = own.get("PRIMARY", {}) | state_cards(work, states) | SINGLE
+    if not states[bkg_subtract.STEP.name][0]:
+        own["PRIMARY"][bkg_subtract.STEP.keyword] = None  # as with the peer, where nothing is subtracted
+    published = [_write(work, job_id, ENDINGS[source.kind], image, own)]
+    published += [_write_extra(work, f"{job_id}-{extra.suffix}", extra, own) for extra in extras.found]
     wall = {name: state.wall for name, state in ran.items()}
     cpu = {name: state.cpu for name, state in ran.items()}
     return Result(published, states, image.counters, wall, cpu, [])
@@ -79,11 +86,14 @@ def _arrays(image: Image) -> dict[str, np.ndarray]:
 
 
 def _write(
-    work: CalibrationPlan, scratch: str, kind: str, image: Image, before: Image, cards: Mapping[str, Any]
+    work: CalibrationPlan, scratch: str, kind: str, image: Image, own: Mapping[str, Mapping[str, Any]]
 ) -> Published:
+    """Write the image with the keywords of its ``own``; of the quick look, which follows, they
+    tell only that it was left out on purpose, as with the peer."""
     config, source = work.job.config, image_of(work)
     output = config.output.folder
-    own = {name: changed(image.header[name], before.header.get(name, {})) for name in image.header}
+    quick_look = next(s for s in work.steps if s.name == resample.STEP.name)
+    left_out = quick_look.params.skip and not resample.skip_if(source.meta, quick_look.params)
     leaves = dict(image.leaves)
     if image.wcs is not None:
         leaves["meta"] = {**leaves.get("meta", {}), "wcs": image.wcs}
@@ -94,7 +104,7 @@ def _write(
         kind,
         "ImageModel" if image.sci.ndim == 2 else "CubeModel",
         _arrays(image),
-        {**own.get("PRIMARY", {}), **cards},
+        {**own["PRIMARY"], resample.STEP.keyword: "SKIPPED" if left_out and image.sci.ndim == 2 else None},
         own.get("SCI", {}),
         leaves,
         units={name: image.bunit for name in ("SCI", "ERR")},
@@ -106,7 +116,9 @@ def _write(
     return made
 
 
-def _write_extra(work: CalibrationPlan, scratch: str, extra: Extra, cards: Mapping[str, Any]) -> Published:
+def _write_extra(
+    work: CalibrationPlan, scratch: str, extra: Extra, own: Mapping[str, Mapping[str, Any]]
+) -> Published:
     config, source = work.job.config, image_of(work)
     output = config.output.folder
     extra.ready()
@@ -118,8 +130,8 @@ def _write_extra(work: CalibrationPlan, scratch: str, extra: Extra, cards: Mappi
         extra.suffix,
         extra.model,
         arrays,
-        {**cards, **extra.header},
-        extra.sci,
+        {**own["PRIMARY"], **extra.header},
+        {**own.get("SCI", {}), **extra.sci},
         extra.leaves,
         units=extra.units,
         durable=config.store.fsync,

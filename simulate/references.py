@@ -32,6 +32,8 @@ MODELS = {
     "reset": "ResetModel",
     "rscd": "RSCDModel",
     "refpix": "IRS2Model",
+    "area": "PixelAreaModel",
+    "photom": "PhotomModel",
 }
 
 

@@ -97,6 +97,7 @@ PRIMARY: tuple[tuple[str, str], ...] = (
     ("TGROUP", "exposure.group_time"),
     ("EFFINTTM", "exposure.integration_time"),
     ("EFFEXPTM", "exposure.exposure_time"),
+    ("TMEASURE", "exposure.measurement_time"),
     ("DURATION", "exposure.duration"),
     ("NRSTSTRT", "exposure.nresets_at_start"),
     ("NRESETS", "exposure.nresets_between_ints"),
@@ -131,6 +132,8 @@ PRIMARY: tuple[tuple[str, str], ...] = (
 """Keyword and dotted path of what the primary header holds, in its order."""
 
 SCI: tuple[tuple[str, str], ...] = (
+    ("XPOSURE", "exposure.effective_exposure_time"),
+    ("TELAPSE", "exposure.elapsed_exposure_time"),
     ("VA_SCALE", "velocity_aberration.scale_factor"),
     ("BUNIT", "bunit_data"),
     ("PIXAR_SR", "photometry.pixelarea_steradians"),
@@ -237,14 +240,8 @@ def build(
         "exposure.integration_start": first,
         "exposure.integration_end": first + len(counts) - 1,
     }
-    unknown = sorted(set(meta) - set(KEYWORDS))
-    if unknown:
-        raise ValueError(f"no keyword is known for {', '.join(unknown)}; KEYWORDS lists those that are")
-
-    primary, sci = fits.PrimaryHDU(), fits.ImageHDU(counts, name="SCI")
-    _fill(primary.header, PRIMARY, meta)
-    _fill(sci.header, SCI, meta)
-    hdus = fits.HDUList([primary, sci])
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(counts, name="SCI")])
+    fill_headers(hdus, meta)
     if zeroframe is not None:
         hdus.append(fits.ImageHDU(zeroframe, name="ZEROFRAME"))
     hdus.append(fits.BinTableHDU(observation.int_times(), name="INT_TIMES"))
@@ -301,6 +298,21 @@ def parts(integrations: int, segments: int) -> list[slice]:
     """The integrations (0-based) that each segment holds."""
     bounds = [round(k * integrations / segments) for k in range(segments + 1)]
     return [slice(lo, hi) for lo, hi in itertools.pairwise(bounds)]
+
+
+def fill_headers(hdus: fits.HDUList, meta: Mapping[str, Any]) -> None:
+    """Put metadata into the primary and SCI headers.
+
+    Raises
+    ------
+    ValueError
+        If it names what no keyword is known for.
+    """
+    unknown = sorted(set(meta) - set(KEYWORDS))
+    if unknown:
+        raise ValueError(f"no keyword is known for {', '.join(unknown)}; KEYWORDS lists those that are")
+    _fill(hdus[0].header, PRIMARY, meta)
+    _fill(hdus["SCI"].header, SCI, meta)
 
 
 def _fill(header: fits.Header, rows: Iterable[tuple[str, str]], meta: Mapping[str, Any]) -> None:

@@ -11,7 +11,14 @@ class UprampError(Exception):
 
 
 class NotApplicable(UprampError):
-    """A step does not apply to this exposure: skip it, with this reason."""
+    """A step does not apply to this exposure: skip it, with this reason.
+
+    ``left``: the exposure as a whole step leaves it all the same; without it, as it was.
+    """
+
+    def __init__(self, reason: str, left: object = None) -> None:
+        super().__init__(reason)
+        self.left = left
 
 
 class Unprocessable(UprampError):

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, SupportsInt, TypeVar
+from typing import Any, Generic, SupportsInt, TypeVar, cast
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def run_whole(
         As the last step left it.
     states : dict of StepState
         By step name, in the order of the steps. A step that finds out by itself that it cannot be applied
-        (`NotApplicable`) is SKIPPED, and leaves the exposure as it was.
+        (`NotApplicable`) is SKIPPED, and leaves the exposure as it was, or as it says.
     """
     states, common = {}, {} if shared is None else shared
     for step in steps:
@@ -152,6 +152,7 @@ def run_whole(
             exposure = step.apply(exposure, Context(meta, own, prepared, common, loaded))
         except NotApplicable as why:
             states[step.name] = StepState("SKIPPED", str(why))
+            exposure = exposure if why.left is None else cast(T, why.left)
             continue
         states[step.name] = StepState(
             "COMPLETE", wall=time.perf_counter() - wall, cpu=time.thread_time() - cpu

@@ -170,6 +170,7 @@ class Mosaic:
     def __post_init__(self) -> None:
         self.images = 0
         self.left_out = 0
+        self._flat = False
         self.total = np.zeros((*self.shape, 6 if self.how.errors else 2))
         self.context = np.zeros((1, *self.shape), np.int32)
         self.flags = np.zeros(self.shape if self.how.flags else (0, 0), np.uint32)
@@ -187,6 +188,7 @@ class Mosaic:
         time = exposure_time(image.cards())
         by_noise = self.how.weight_type == "ivm"
         amount = time if self.how.weight_type == "exptime" else 1.0
+        self._flat |= image.var_flat is not None
         flat = np.zeros_like(image.sci) if image.var_flat is None else image.var_flat
         arrays = (image.sci, image.dq, image.var_rnoise, image.var_poisson, flat)
         kind = 0 if by_noise else 1
@@ -228,7 +230,7 @@ class Mosaic:
     def finish(self, fill: float = np.nan) -> dict[str, np.ndarray]:
         """The product's arrays: SCI, ERR, CON, WHT, VAR_POISSON, VAR_RNOISE, VAR_FLAT, as far as asked for.
 
-        ``fill`` is the value of SCI where no image reaches.
+        ``fill`` is the value of SCI where no image reaches. VAR_FLAT is NaN if no image had one.
         """
         sci, wht = np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
         errors = self.how.errors
@@ -257,6 +259,8 @@ class Mosaic:
         made["WHT"] = wht
         if errors:
             kinds = dict(zip(KINDS, variances, strict=True))
+            if not self._flat:
+                kinds["flat"][:] = np.nan
             made |= {f"VAR_{k.upper()}": kinds[k] for k in ("poisson", "rnoise", "flat")}
         return made
 

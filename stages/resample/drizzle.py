@@ -8,6 +8,8 @@ An input pixel, shrunk by ``pixfrac``, is a quadrilateral on the output. With a_
 for any number of planes v at once: values, and the errors of each kind of noise. The area in common follows
 from Green's theorem: an edge of the quadrilateral adds to each output pixel in its rows dy times the part of
 the pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
+Corners are interpolated between the pixels' centres; at the image's border, straight lines go on (as measured
+of the observatory's package).
 
 Output rows are shared among threads, each with a band of its own; the result does not depend on how many.
 
@@ -81,6 +83,22 @@ def corners_of(here, beside, half, out_low, out_high):
 
 
 @kernel
+def beyond(rows, first, last):
+    """Positions of the pixels around the image, in place, as straight lines through the two next to them.
+
+    ``rows`` (3, columns + 2): a row and its neighbours; ``first``, ``last``: it is the first, the last row.
+    An image one pixel wide keeps what it was given.
+    """
+    if first and not last:
+        rows[0] = 2 * rows[1] - rows[2]
+    elif last and not first:
+        rows[2] = 2 * rows[1] - rows[0]
+    if rows.shape[1] > 3:
+        rows[:, 0] = 2 * rows[:, 1] - rows[:, 2]
+        rows[:, -1] = 2 * rows[:, -2] - rows[:, -3]
+
+
+@kernel
 def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, room):
     """Drizzle all pixels onto the output rows lo to hi (half open), from column ``x_origin`` on.
 
@@ -116,6 +134,8 @@ def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, ro
         for k in range(3):
             row_of(map_x, step, y - 1 + k, rows_x[k])
             row_of(map_y, step, y - 1 + k, rows_y[k])
+        beyond(rows_x, y == 0, y == ny - 1)
+        beyond(rows_y, y == 0, y == ny - 1)
         if rows_y.min() > hi + room or rows_y.max() < lo - room:
             continue
         for side in range(2):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
@@ -139,5 +138,6 @@ def output_grid(
     plane = Grid(contact, (0.0, 0.0), scale, pc, (1, 1))
     x, y = plane.pixels(corners[:, 0], corners[:, 1])
     origin = crpix or (float(-x.min()), float(-y.min()))
-    size = shape or (max(1, ceil(y.max() + origin[1])), max(1, ceil(x.max() + origin[0])))
+    # measured: rounded, so that up to half a pixel of the last row and column may lie outside
+    size = shape or (max(1, round(y.max() + origin[1])), max(1, round(x.max() + origin[0])))
     return Grid(contact, origin, scale, pc, size)

@@ -11,7 +11,8 @@ after a day t0, the product of those forms of decline that the reference has tab
 
 t is the middle of the exposure. Pixel areas come from the area reference, in steradians and square arcseconds
 from its header, or without one from that of the photom reference. Source: JWST pipeline documentation, photom
-step; that exposures without a row keep their rates, and that t is the middle, was measured.
+step; that exposures without a row keep their rates, that integrations of NIRISS do, and that t is the middle,
+was measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.image import Image
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
@@ -175,11 +176,21 @@ def sensitivity(declines: Mapping[str, Mapping[str, float]], day: float) -> floa
 
 
 def apply(image: Image, context: Context) -> Image:
-    """Scale all values, and attach the pixel areas."""
+    """Scale all values, and attach the pixel areas.
+
+    Raises
+    ------
+    NotApplicable
+        Of integrations of NIRISS, which get the areas alone.
+    """
     ref, area, p = context.references["photom"].info, context.references.get("area"), context.params
     cards: dict[str, Any] = dict(ref["areas"] if area is None else area.info["areas"])
     if area is not None:
         image = replace(image, arrays={**image.arrays, "AREA": area["area"]})
+    if context.meta.instrument == "NIRISS" and image.sci.ndim == 3:
+        raise NotApplicable(
+            "integrations of NIRISS images are not calibrated in flux", image.with_cards("SCI", cards)
+        )
     if ref["row"] is None:
         return image.with_cards("SCI", cards).count("photom.without_conversion", 1)
     k: float | np.float32 = np.float32(ref["conversion"])

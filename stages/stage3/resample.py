@@ -22,13 +22,13 @@ from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Context
 from upramp.stages.core.whole import WholeStep
-from upramp.stages.resample.combine import Drizzling, Mosaic, exposure_time
+from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
 ARCSECONDS = 3600.0
-QUICK_LOOKS = frozenset({"MIR_IMAGE", "NIS_IMAGE", "NRC_IMAGE"})
+QUICK_LOOKS = frozenset({"FGS_IMAGE", "MIR_IMAGE", "NIS_IMAGE", "NRC_IMAGE"})
 """Exposure types that stage 2 makes an ``i2d`` of."""
 
 _DISTORTION = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
@@ -177,14 +177,15 @@ def headers(
     """What the primary and the SCI header get, or lose (None)."""
     every = [m.cards for m in members]
     area = np.radians(grid.scale) ** 2
-    seconds = sum(exposure_time(c) for c in every)
+    seconds = sum(float(c.get("EFFEXPTM") or 0) for c in every)
+    duration = sum(float(c.get("DURATION") or 0) for c in every)
     primary: dict[str, Any] = {
         "NDRIZ": pointings(every),
         "RESWHT": p.weight_type or "none",
         "PIXFRAC": p.pixfrac,
         "PXSCLRT": ratio,
         "S_RESAMP": "COMPLETE",
-        "DURATION": sum(float(c.get("DURATION") or 0) for c in every),
+        "DURATION": duration,
     }
     if len(members) > 1:
         primary |= {
@@ -195,7 +196,7 @@ def headers(
         }
     sci: dict[str, Any] = {
         "XPOSURE": seconds,
-        "TELAPSE": sum(float(c.get("TELAPSE") or 0) for c in every),
+        "TELAPSE": duration,
         "PIXAR_SR": area,
         "PIXAR_A2": (grid.scale * ARCSECONDS) ** 2,
         "WCSAXES": 2,

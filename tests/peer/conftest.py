@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from peerkit.cases import Case
+from peerkit.images import ImageCase
 from peerkit.peer import Job, Peer, python
 from peerkit.rows import Row
 from peerkit.scenes import Input, make
@@ -59,6 +60,25 @@ def drawn(
     ]
     folders = dict(zip(selected, peer.results(jobs), strict=True))
     return lambda row: (inputs[row.name], folders[row.name])
+
+
+@pytest.fixture(scope="session")
+def imaged(
+    peer: Peer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[ImageCase], tuple[Input, Path]]:
+    """The rates of an image and the peer's products for them. All selected images run together."""
+    root = tmp_path_factory.mktemp("images")
+    selected = {
+        image.name: image
+        for item in request.session.items
+        if isinstance(
+            image := getattr(item, "callspec", None) and item.callspec.params.get("image"), ImageCase
+        )
+    }
+    inputs = {name: image.make(root / name) for name, image in selected.items()}
+    jobs = [Job(inputs[name], image.steps, pipeline="image2") for name, image in selected.items()]
+    folders = dict(zip(selected, peer.results(jobs), strict=True))
+    return lambda image: (inputs[image.name], folders[image.name])
 
 
 @pytest.fixture(scope="session")

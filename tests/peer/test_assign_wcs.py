@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import asdf
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.modeling.models import Identity, Polynomial2D, Shift
-from astropy.modeling.models import Mapping as Axes
 
 from upramp.simulate.cache import Cache
+from upramp.simulate.optics import distortion, filter_offsets, write_transform
 from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.whole import run_whole
@@ -105,27 +103,6 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def optics(boxed: bool) -> Any:
-    """A distortion of order 5 with a polynomial for the way back, which is nearly right."""
-    rng = np.random.default_rng(3)
-    scales = {"c1_0": 0.031, "c0_1": 0.032}
-    pairs = []
-    for axis, scale in scales.items():
-        wild = {
-            f"c{i}_{j}": rng.normal() * 30.0 * scale / 1024 ** (i + j) for i in range(6) for j in range(6 - i)
-        }
-        there = Polynomial2D(5, **(wild | {axis: scale, "c0_0": 0.0}))
-        pairs.append((there, Polynomial2D(1, c0_0=0.0, **{axis: 1 / scale})))
-    split, join = Axes((0, 1, 0, 1)), Identity(2)
-    split.inverse, join.inverse = Identity(2), Axes((0, 1, 0, 1))
-    bent = pairs[0][0] & pairs[1][0]
-    bent.inverse = pairs[0][1] & pairs[1][1]
-    model = Shift(-1023.5) & Shift(-1023.5) | split | bent | join | Shift(86.0) & Shift(-493.0)
-    if boxed:
-        model.bounding_box = ((12.0, 2000.0), (5.0, 2010.0))
-    return model
-
-
 def reference(kind: str, variant: Variant, folder: Path) -> Path:
     """A reference for the instrument, valid for every kind of exposure."""
     path = folder / f"{variant.instrument}_{kind}_{variant.boxed}.asdf".lower()
@@ -138,22 +115,12 @@ def reference(kind: str, variant: Variant, folder: Path) -> Path:
         ("F1000W", "N/A"),
         ("F2300C", "N/A"),
     ]
-    filters = [
-        {"filter": f, "pupil": p, "column_offset": 0.25 * k, "row_offset": k - 0.5}
-        for k, (f, p) in enumerate(pairs, 1)
-    ]
-    meta = {
-        "reftype": kind, "telescope": "JWST", "author": "test", "description": "made up", "pedigree": "DUMMY",
-        "title": "made up", "useafter": "2020-01-01T00:00:00", "input_units": "pixel",
-        "output_units": "arcsec",
-        "instrument": {
-            "name": variant.instrument, "detector": OPTICS[variant.instrument]["DETECTOR"], "module": "B",
-            "channel": "SHORT", "filter": "N/A", "pupil": "N/A",
-        },
-        "exposure": {"type": "N/A", "p_exptype": f"{variant.exp_type}|"},
-    }  # fmt: skip
-    content = {"model": optics(variant.boxed)} if kind == "distortion" else {"filters": filters}
-    asdf.AsdfFile({"meta": meta, **content}).write_to(path)
+    model = distortion(0.0315, 86.0, -493.0)
+    if variant.boxed:
+        model.bounding_box = ((12.0, 2000.0), (5.0, 2010.0))
+    content = {"model": model} if kind == "distortion" else {"filters": filter_offsets(pairs)}
+    facts = {"name": variant.instrument, "detector": OPTICS[variant.instrument]["DETECTOR"], "module": "B"}
+    write_transform(path, kind, content, facts, [variant.exp_type])
     return path
 
 

@@ -50,7 +50,7 @@ def test_pixels_and_facts(make_product, kind, shape):
     assert image.arrays["AREA"].shape == (6, 8)
     assert image.bunit == "MJy/sr"
     assert image.cards()["FILTER"] == "F444W"
-    assert (file.kind, file.segment_id, file.exposure_id) == (kind, STEM, STEM)
+    assert (file.kind, file.segment_id, file.exposure_id) == (kind, f"{STEM}_{kind}", f"{STEM}_{kind}")
     meta = file.meta
     assert (meta.nints, meta.ny, meta.nx, meta.xstart, meta.ystart) == (
         3 if len(shape) == 3 else 1,

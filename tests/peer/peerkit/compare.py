@@ -6,10 +6,13 @@ flags bit for bit. NaN agrees with NaN, infinity with the same infinity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+
+from upramp.store.transforms import read_wcs
 
 MIN_SHARE = 0.9995
 SCI_OF_ERR = 0.01
@@ -86,6 +89,53 @@ def header_differences(ours: Path | str, peers: Path | str) -> dict[str, tuple[o
             if name in a:
                 pairs[f"{name} BUNIT"] = a[name].header.get("BUNIT"), b[name].header.get("BUNIT")
     return {key: both for key, both in sorted(pairs.items()) if both[0] != both[1]}
+
+
+def card_differences(
+    ours: Path | str, peers: Path | str, extensions: Sequence[str] = ("PRIMARY", "SCI")
+) -> dict[str, tuple[object, object]]:
+    """Keywords of headers that differ: "extension keyword" -> (ours, the peer's).
+
+    Numbers, those in S_REGION too, are equal if they are to one part in 10^6, or to 10^-12. Left out is what
+    tells of the file and of the software.
+    """
+    differ: dict[str, tuple[object, object]] = {}
+    with fits.open(ours) as a, fits.open(peers) as b:
+        for extension in extensions:
+            one, other = a[extension].header, b[extension].header
+            for key in sorted({*one, *other} - OF_THE_FILE):
+                pair = one.get(key), other.get(key)
+                if not _same(*pair):
+                    differ[f"{extension} {key}"] = pair
+    return differ
+
+
+OF_THE_FILE = frozenset({"", "COMMENT", "HISTORY", "DATE", "CAL_VER", "CAL_VCS", "CHECKSUM", "DATASUM"})
+CARD_RELATIVE, CARD_NOTHING = 1e-6, 1e-12
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, str) and isinstance(other, str) and one.startswith("POLYGON"):
+        words = one.split(), other.split()
+        if len(words[0]) != len(words[1]) or words[0][:2] != words[1][:2]:
+            return False
+        return all(_same(float(x), float(y)) for x, y in zip(words[0][2:], words[1][2:], strict=True))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= max(CARD_RELATIVE * abs(other), CARD_NOTHING)
+    return one == other
+
+
+def sky_difference(ours: Path | str, peers: Path | str, step: float = 8.0) -> float:
+    """How far apart the products' WCS objects put the same pixels, at most, milliarcseconds."""
+    positions = []
+    for path in (ours, peers):
+        with fits.open(path) as hdus:
+            wcs = read_wcs(hdus["ASDF"].data.tobytes(), Path(path).name)
+            ny, nx = hdus["SCI"].data.shape[-2:]
+        y, x = np.mgrid[0 : ny - 1 : step, 0 : nx - 1 : step]
+        ra, dec = np.radians(wcs(x, y, with_bounding_box=False))
+        positions.append(np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]))
+    return float(np.degrees(np.linalg.norm(positions[0] - positions[1], axis=0).max()) * 3.6e6)
 
 
 def _images(hdus: fits.HDUList) -> dict[str, np.ndarray]:

@@ -13,12 +13,17 @@ from peerkit.scenes import Input
 MAIN = "import sys; from upramp.daemon.cli import main; sys.exit(main())"
 
 
-def run(source: Input, output: Path, assignments: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """``upramp run UNCAL --output OUTPUT --set ...`` in an empty folder, with the scene's CRDS cache."""
+def run(
+    source: Input, output: Path, assignments: Sequence[str] = (), cache: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``upramp run FILE --output OUTPUT --set ...`` in an empty folder, with the scene's CRDS cache.
+
+    ``cache``: upramp's own, with compiled kernels; the scene's unless it is given.
+    """
     output.mkdir(parents=True, exist_ok=True)
     words = [word for assignment in assignments for word in ("--set", assignment)]
     command = [sys.executable, "-c", MAIN, "run", str(source.uncal), "--output", str(output), *words]
-    cache = source.uncal.parent.with_name("cache")
+    cache = cache or source.uncal.parent.with_name("cache")
     environment = os.environ | dict(source.environment) | {"UPRAMP_CACHE": str(cache)}
     return subprocess.run(command, cwd=output, env=environment, capture_output=True, text=True, timeout=600)
 

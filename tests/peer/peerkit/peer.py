@@ -14,7 +14,7 @@ from typing import Any
 from peerkit.cases import Steps
 from peerkit.scenes import Input
 
-SCRIPT = Path(__file__).with_name("run_detector1.py")
+SCRIPT = Path(__file__).with_name("run_pipeline.py")
 REPOSITORY = Path(__file__).resolve().parents[3]
 SECONDS = 900
 
@@ -27,7 +27,7 @@ def python() -> Path | None:
 
 @dataclass(frozen=True)
 class Job:
-    """One exposure with parameters, for the peer."""
+    """One exposure with parameters, for the peer: "detector1" and "dark" take counts, "image2" rates."""
 
     source: Input
     steps: Steps

@@ -64,6 +64,14 @@ def test_a_step_may_find_out_that_it_does_not_apply(image):
     assert (states["add"].state, states["add"].reason) == ("SKIPPED", "no lamp was on")
 
 
+def test_a_step_that_does_not_apply_may_leave_something_all_the_same(image):
+    def refuse_in_part(given, context):
+        raise NotApplicable("no lamp was on", given.with_cards("SCI", {"LAMP": "OFF"}))
+
+    after, states = run_whole((replace(ADD, apply=refuse_in_part, references=()),), image, META, {}, {})
+    assert states["add"].state == "SKIPPED" and after.header["SCI"]["LAMP"] == "OFF"
+
+
 def test_skip_leaves_a_step_out(image):
     after, states = run_whole((ADD,), image, META, {}, {"add": Params(skip=True)})
     assert after is image and states["add"].reason == "skip = true"

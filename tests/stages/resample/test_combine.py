@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,12 @@ def test_more_images_than_bits():
     assert (made["CON"][0, 1:6, 1:7] == -1).all() and (made["CON"][1, 1:6, 1:7] == 3).all()
     assert made["SCI"][0, 0] == -9 and made["WHT"][0, 0] == 0
     np.testing.assert_allclose(made["SCI"][1:6, 1:7], clean.sci, rtol=1e-5)
+
+
+def test_without_a_flat_there_is_no_variance_of_it():
+    """NaN, while the error is that of the other kinds."""
+    mosaic = Mosaic(SHAPE)
+    mosaic.add(replace(image(1), var_flat=None), shifted(1, 1))
+    made = mosaic.finish()
+    assert np.isnan(made["VAR_FLAT"]).all()
+    np.testing.assert_allclose(made["ERR"], np.sqrt(made["VAR_POISSON"] + made["VAR_RNOISE"]), rtol=1e-6)

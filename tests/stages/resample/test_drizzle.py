@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upramp.stages.resample.drizzle import drop, extent
+from upramp.stages.resample.drizzle import beyond, drop, extent
 from upramp.stages.resample.pixmap import pixmap
 
 
@@ -115,3 +115,20 @@ def test_what_spans_too_much_is_counted():
     values, weight = np.ones((2, 2, 1), np.float32), np.ones((2, 2), np.float32)
     _, left = drizzled(values, weight, affine(12, 0, 1, (0.0, 0.0)), 1.0, (40, 40), room=8)
     assert left == 4
+
+
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, True), (False, False), (True, True)])
+def test_beyond_the_border_straight_lines_go_on(first, last):
+    rows = np.add.outer([0.0, 1.0, 4.0], 10.0 * np.array([0.0, 1.0, 4.0, 9.0, 16.0]))
+    wanted = rows.copy()
+    if first != last:
+        wanted[0 if first else 2] = (-2.0 if first else 2.0) + 10 * np.array([0.0, 1.0, 4.0, 9.0, 16.0])
+    wanted[:, 0], wanted[:, -1] = 2 * wanted[:, 1] - wanted[:, 2], 2 * wanted[:, -2] - wanted[:, -3]
+    beyond(rows, first, last)
+    np.testing.assert_array_equal(rows, wanted)
+
+
+def test_an_image_one_pixel_wide_keeps_what_it_was_given():
+    rows = np.array([[0.0, 1.0, 4.0]] * 3)
+    beyond(rows, True, True)
+    np.testing.assert_array_equal(rows, [[0.0, 1.0, 4.0]] * 3)

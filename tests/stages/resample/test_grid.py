@@ -46,6 +46,14 @@ def test_options_as_recorded(options, shape, crpix):
     np.testing.assert_allclose(grid.crpix, crpix, atol=1e-7)
 
 
+def test_less_than_half_a_row_makes_none():
+    """Corners that reach to 2067.92 and 2074.94 make 2068 x 2075 pixels; where they reach less far, fewer."""
+    plane = output_grid([CORNERS], SCALE, ANGLE, -1)
+    _, y = plane.pixels(CORNERS[:, 0], CORNERS[:, 1])
+    for scale, wanted in ((2068.4 / y.max(), 2068), (2068.6 / y.max(), 2069)):
+        assert output_grid([CORNERS], SCALE / scale, ANGLE, -1).shape[0] == wanted
+
+
 @pytest.mark.parametrize(
     ("angle", "parity", "wanted"),
     [

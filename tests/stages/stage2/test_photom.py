@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.step import Context
 from upramp.stages.stage2.photom import STEP, Params, prepare_area, prepare_photom
 
@@ -131,6 +131,15 @@ def test_back_again(calibrated, make_image):
     assert factor(back, make_image()) == pytest.approx(1, rel=1e-6)
     assert back.bunit == "DN/s"
     assert back.header["SCI"]["PHOTMJSR"] == np.float32(0.4)
+
+
+def test_integrations_of_niriss_get_areas_alone(calibrated, make_image):
+    image = make_image((2, 6, 8), EXPMID=60010.0)
+    with pytest.raises(NotApplicable, match="NIRISS") as why:
+        calibrated(NIRCAM, image=image, instrument="NIRISS", nints=2)
+    left = why.value.left
+    assert left.sci is image.sci and left.bunit == "DN/s"
+    assert left.header["SCI"] == {"PIXAR_SR": 1e-13, "PIXAR_A2": 0.004}
 
 
 def test_images_of_nirspec_have_no_conversion(make_meta):

@@ -1,11 +1,11 @@
-"""Runs the observatory's stage 1; for the Python of the peer's virtual environment only.
+"""Runs the observatory's pipelines of stages 1 and 2; for the Python of the peer's virtual environment only.
 
-    python run_detector1.py jobs.json
-    python run_detector1.py --uncal FILE --output DIR [--set step.param=value ...] [--each-step]
+    python run_pipeline.py jobs.json
+    python run_pipeline.py --uncal FILE --output DIR [--set step.param=value ...] [--each-step]
 
-A job is {"uncal", "output", "steps", "environment", "each_step"}; its products, and with each_step
-those of every step, come into the folder ``output``, which appears when all is done, with
-a ``run.json`` that tells seconds, step states, or the error. Many jobs share one process, because
+A job is {"uncal", "output", "steps", "environment", "each_step", "pipeline"}; its products, and
+with each_step those of every step, come into the folder ``output``, which appears when all is done, with a
+``run.json`` that tells seconds, step states, or the error. Many jobs share one process, because
 importing takes longer than a small exposure.
 """
 
@@ -48,8 +48,10 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
     began = time.perf_counter()
     try:
         result = pipeline.call(job["uncal"], steps=steps, output_dir=str(scratch), save_results=True, **own)
-        report["states"] = dict(result.meta.cal_step.instance)
-        result.close()
+        # stage 2 gives a list, of one exposure here
+        model = result[0] if isinstance(result, list) else result
+        report["states"] = dict(model.meta.cal_step.instance)
+        model.close()
     except Exception:
         report["error"] = traceback.format_exc()
     report["seconds"] = time.perf_counter() - began
@@ -60,7 +62,7 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the jobs of the command line or of a file."""
-    parser = argparse.ArgumentParser(description="stage 1 of the observatory's package")
+    parser = argparse.ArgumentParser(description="stages 1 and 2 of the observatory's package")
     parser.add_argument("jobs", nargs="?", type=Path)
     parser.add_argument("--uncal")
     parser.add_argument("--output")
@@ -83,9 +85,9 @@ def main() -> None:
     for variables in (job.get("environment", {}) for job in jobs[:1]):
         os.environ.update(variables)
     warnings.filterwarnings("ignore")
-    from jwst.pipeline import DarkPipeline, Detector1Pipeline
+    from jwst.pipeline import DarkPipeline, Detector1Pipeline, Image2Pipeline
 
-    pipelines = {"detector1": Detector1Pipeline, "dark": DarkPipeline}
+    pipelines = {"detector1": Detector1Pipeline, "dark": DarkPipeline, "image2": Image2Pipeline}
     logging.disable(logging.WARNING)
     for job in jobs:
         # the pipeline collects garbage after every step; what is loaded already need not be looked at

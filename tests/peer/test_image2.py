@@ -1,0 +1,46 @@
+"""Stage 2 of images against the observatory's package: instruments, modes, parameters."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from peerkit import ours
+from peerkit.compare import card_differences, compare_products, explain, sky_difference
+from peerkit.images import IMAGES
+from peerkit.peer import failure, product
+
+pytestmark = pytest.mark.peer
+
+LEVEL = 0.999
+MAS = 0.1
+OUTLINE = "SCI S_REGION"
+SELECTED = [image for image in IMAGES if not image.long or os.environ.get("UPRAMP_PEER") == "all"]
+
+
+def differences(made, wanted, kind):
+    """Keywords that differ, but for those in docs/fidelity.md (n)."""
+    found = card_differences(made, wanted)
+    not_taken = {key for key, both in found.items() if key.startswith("PRIMARY R_") and both == (None, "N/A")}
+    return {k: v for k, v in found.items() if k not in not_taken and (kind, k) != ("i2d", OUTLINE)}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One for all, so that kernels are compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("image", SELECTED, ids=lambda image: image.name)
+def test_products_agree(image, imaged, cache, tmp_path):
+    source, expected = imaged(image)
+    assert not failure(expected)
+    done = ours.run(source, tmp_path, image.assignments, cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {p.name for p in tmp_path.rglob("*.fits")} == {p.name for p in expected.glob("*.fits")}
+    for kind in image.products:
+        made, wanted = ours.product(tmp_path, kind), product(expected, kind)
+        shares = compare_products(made, wanted)
+        assert min(shares.values()) >= LEVEL, f"{kind} {shares}\n{explain(made, wanted)}"
+        assert differences(made, wanted, kind) == {}
+        assert sky_difference(made, wanted) < MAS
