@@ -228,19 +228,8 @@ def problems(found: Iterable[Mapping[str, Any]]) -> list[str]:
     return words
 
 
-def main() -> int:
-    """Draw, run, compare, print."""
-    parser = argparse.ArgumentParser(description="agreement and speed of every option of stage 1")
-    parser.add_argument("--peer", type=Path, required=True, help="Python of the peer's environment")
-    parser.add_argument("--work", type=Path, default=WORK, help=f"folder for all files (default: {WORK})")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name matches")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--again", action="store_true", help="run the peer anew, where its products are kept")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument(
-        "--fill", type=Path, nargs="+", default=[], metavar="PAGE", help="renew the tables of pages"
-    )
-    options = parser.parse_args()
+def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Draw the rows, run both packages, compare; each row is told, and kept, as soon as it is done."""
     work = options.work.absolute()
     chosen = [row for row in rows() if re.search(options.only, row.name)]
     peer = Peer(options.peer.absolute(), work / "peer")
@@ -262,11 +251,41 @@ def main() -> int:
         for words in one.get("words", []):
             print("  ", words.replace("\n", "\n   "))
         sys.stdout.flush()
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def gathered(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """The rows of earlier runs, in the order of the table; of a row that was measured twice the later one."""
+    kept = {one["name"]: one for file in files for one in json.loads(file.read_text())}
+    return [kept[row.name] for row in rows() if row.name in kept]
+
+
+def main() -> int:
+    """Draw, run, compare, print."""
+    parser = argparse.ArgumentParser(description="agreement and speed of every option of stage 1")
+    parser.add_argument("--peer", type=Path, required=True, help="Python of the peer's environment")
+    parser.add_argument("--work", type=Path, default=WORK, help=f"folder for all files (default: {WORK})")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name matches")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="run the peer anew, where its products are kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured, row by row")
+    parser.add_argument(
+        "--show",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: the rows of earlier --json files",
+    )
+    parser.add_argument(
+        "--fill", type=Path, nargs="+", default=[], metavar="PAGE", help="renew the tables of pages"
+    )
+    options = parser.parse_args()
+    found = gathered(options.show) if options.show else measured(options)
     for table in (agreement_table(found), speed_table(found)):
         print("\n" + as_text(table))
     print("\n" + summary(found))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
     for page in options.fill:
         text = page.read_text()
         tables = {"rows": agreement_table(found), "speeds": speed_table(found)}

@@ -16,7 +16,8 @@ from peerkit.scenes import Input
 
 SCRIPT = Path(__file__).with_name("run_pipeline.py")
 REPOSITORY = Path(__file__).resolve().parents[3]
-SECONDS = 900
+SECONDS = 300
+"""For one exposure, at most."""
 
 
 def python() -> Path | None:
@@ -96,7 +97,7 @@ class Peer:
             log.close()
         try:
             for k, process in enumerate(running):
-                if process.wait(SECONDS):
+                if process.wait(SECONDS * len(waiting[k::processes])):
                     raise RuntimeError(
                         f"the peer ended with {process.returncode}; see {self.folder}/jobs{k}.log"
                     )
