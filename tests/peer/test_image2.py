@@ -8,7 +8,15 @@ import pytest
 from peerkit import ours
 from peerkit.compare import card_differences, compare_products, explain, sky_difference
 from peerkit.images import IMAGES
-from peerkit.peer import failure, product
+from peerkit.peer import Job, failure, product
+from peerkit.scenes import Input
+
+from upramp.simulate import optics, references
+from upramp.simulate.cache import Cache
+from upramp.simulate.detector import draw
+from upramp.simulate.expose import expose
+from upramp.simulate.observation import Observation
+from upramp.simulate.uncal import write_exposure
 
 pytestmark = pytest.mark.peer
 
@@ -44,3 +52,29 @@ def test_products_agree(image, imaged, cache, tmp_path):
         assert min(shares.values()) >= LEVEL, f"{kind} {shares}\n{explain(made, wanted)}"
         assert differences(made, wanted, kind) == {}
         assert sky_difference(made, wanted) < MAS
+
+
+def test_from_counts_on(peer, cache, tmp_path):
+    """Rates that upramp made itself, from simulated counts: the peer takes them, and what follows agrees."""
+    observation = Observation(detector="NRCALONG", ny=64, nx=64, subarray="SUB64P", ngroups=4, nints=2)
+    chip = draw("NRCALONG", 64, 64)
+    crds = Cache(tmp_path / "crds", serial=531)
+    references.write_all(crds, chip, [observation])
+    optics.write_all(crds, chip, [observation])
+    environment = crds.environment | {"CRDS_CONTEXT": crds.write()}
+    taken = expose(chip, 300.0 * chip.flat, observation, seed=531)
+    [counts] = write_exposure(tmp_path / "in", taken.counts, observation)
+    files = sorted(p for p in (tmp_path / "crds").rglob("*") if p.is_file() and p.name != "server_config")
+    done = ours.run(Input(counts, environment, ()), tmp_path / "stage1", cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rate = ours.product(tmp_path / "stage1", "rate")
+    source = Input(rate, environment, (rate, *files))
+    [expected] = peer.results([Job(source, {}, pipeline="image2")])
+    assert not failure(expected)
+    done = ours.run(source, tmp_path / "stage2", cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in ("cal", "i2d"):
+        made, wanted = ours.product(tmp_path / "stage2", kind), product(expected, kind)
+        shares = compare_products(made, wanted)
+        assert min(shares.values()) >= LEVEL, f"{kind} {shares}\n{explain(made, wanted)}"
+        assert differences(made, wanted, kind) == {}
