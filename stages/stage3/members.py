@@ -51,7 +51,7 @@ class Change:
     Attributes
     ----------
     state, reason : str
-        COMPLETE, or SKIPPED and why.
+        COMPLETE, SKIPPED or FAILED, and why or what is worth knowing.
     primary, sci : mapping
         Keywords that the primary and SCI headers get.
     leaves : mapping
@@ -60,6 +60,8 @@ class Change:
         A new WCS; None: it stays.
     offset : float
         What is subtracted from all values.
+    tables : mapping
+        Catalogues to be written beside the product: ending of the name -> columns by name.
     """
 
     state: str = "COMPLETE"
@@ -69,6 +71,11 @@ class Change:
     leaves: Mapping[str, Any] = field(default_factory=dict)
     wcs: Any = None
     offset: float = 0.0
+    tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def with_table(self, ending: str, columns: Mapping[str, np.ndarray]) -> Change:
+        """The same with one more catalogue."""
+        return replace(self, tables={**self.tables, ending: columns})
 
     def apply(self, image: Image) -> Image:
         """The image with the change made; values are changed in place."""

@@ -37,7 +37,7 @@ def s_region(wcs: Any) -> str:
     """The corners of the bounding box on the sky, in degrees (ICRS), as S_REGION has them."""
     (x0, x1), (y0, y1) = wcs.bounding_box.bounding_box(order="F")
     ra, dec = wcs(np.array([x0, x0, x1, x1]), np.array([y0, y1, y1, y0]))
-    corners = " ".join(f"{a:.9f} {d:.9f}" for a, d in zip(ra, dec, strict=True))
+    corners = " ".join(f"{a % 360:.9f} {d:.9f}" for a, d in zip(ra, dec, strict=True))
     return f"POLYGON ICRS  {corners}"
 
 

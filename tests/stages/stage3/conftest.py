@@ -88,6 +88,42 @@ def pointed() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def starry(pointed) -> Callable[..., list[Exposure]]:
+    """A function that makes exposures of the same 36 stars, each pointing elsewhere by ``errors`` arcsec.
+
+    Stars are Gaussians of 2.5 pixels FWHM. Cards hold the WCS without the error, ``right``, and the pixels
+    of the stars, ``stars``.
+    """
+
+    def make(errors: list[tuple[float, float]], side: int = 160, **shared: Any) -> list[Exposure]:
+        rng, found = np.random.default_rng(3), []
+        home = pointed(nx=side, ny=side)
+        u, v = np.mgrid[:6, :6].reshape(2, -1) * (side - 40) / 5 + 20 + rng.uniform(-5, 5, (2, 36))
+        flux = rng.uniform(3000.0, 30000.0, 36)
+        ra, dec = home(u, v)
+        y, x = np.mgrid[:side, :side]
+        for k, (ex, ey) in enumerate(errors, 1):
+            dither = 0.4 * k, -0.3 * k
+            right = pointed(*dither, nx=side, ny=side)
+            sci = rng.normal(0.3, 0.5, (side, side))
+            stars = right.invert(ra, dec, with_bounding_box=False)
+            for x0, y0, f in zip(*stars, flux, strict=True):
+                sci += f / 7.08 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2.254)
+            dq = (rng.random((side, side)) < 0.002).astype(np.uint32)
+            sci[dq > 0] = np.nan
+            cards = {
+                "V2_REF": 86.0, "V3_REF": -493.0, "ROLL_REF": 30.0, "CRPIX1": side / 2, "CRPIX2": side / 2,
+                "right": right, "stars": stars, **shared,
+            }  # fmt: skip
+            wrong = pointed(dither[0] + ex, dither[1] + ey, nx=side, ny=side)
+            err = np.full((side, side), 0.5, np.float32)
+            found.append(Exposure(f"jw{k}_cal.fits", wrong, sci.astype(np.float32), dq, cards=cards, err=err))
+        return found
+
+    return make
+
+
+@pytest.fixture
 def exposures(pointed) -> Callable[..., list[Exposure]]:
     """A function that makes four exposures of noise on levels 1, 3, 7, 2; three overlap, one stands apart."""
 

@@ -1,0 +1,275 @@
+"""Stars of an image: background, threshold, and a star finder of photutils.
+
+    threshold = snr <r>        r: spread of the background
+
+Background and spread come from boxes of the image, each without outliers, smoothed over 3 x 3 boxes and
+interpolated by cubic splines. A finder looks at an image convolved with a Gaussian less its mean; that takes
+long over a whole detector. So a quick convolution first tells where anything can be found, the places are
+cut out with wide margins and laid side by side, and the finder gets that small image: what it makes of a
+star depends on nothing further away. Where stars are everywhere it gets the image itself. Source: JWST
+pipeline documentation, tweakreg step; photutils (Bradley et al.). Values are float32, sums float64.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from upramp.stages.core.kernel import kernel
+
+BLOCK = 16
+"""Side of the squares, pixels, that are looked at or not."""
+
+NEARLY = 0.99
+"""What part of the threshold makes a place worth a look: convolution here may differ in the last digits."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How sources are found; names are those of `tweakreg.Params`."""
+
+    starfinder: str
+    snr_threshold: float
+    kernel_fwhm: float
+    bkg_boxsize: int
+    star: Mapping[str, Any]
+    brightest: int | None
+    segment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """An image (ny, nx) float32 less its background, and the spread of the background, 0 where masked."""
+
+    values: np.ndarray
+    spread: np.ndarray
+
+
+def _stretch(length: int, boxes: int, box: int) -> np.ndarray:
+    """What cubic splines make of each of ``boxes`` values in a row, (length, boxes)."""
+    from scipy.ndimage import zoom
+
+    unit = np.eye(boxes)
+    full = np.stack([zoom(row, box, order=3, mode="reflect", grid_mode=True) for row in unit], axis=1)
+    return full[:length]
+
+
+def levels(sci: np.ndarray, mask: np.ndarray, box: int) -> Levels | None:
+    """Take off the background of an image; None if no box has enough good pixels.
+
+    ``mask`` (ny, nx) bool: pixels that do not count.
+    """
+    from astropy.stats import SigmaClip
+    from photutils.background import Background2D, MedianBackground
+
+    try:
+        found = Background2D(
+            sci,
+            box,
+            filter_size=(3, 3),
+            coverage_mask=mask,
+            sigma_clip=SigmaClip(sigma=3.0),
+            bkg_estimator=MedianBackground(),
+        )
+    except ValueError:
+        return None
+    ny, nx = sci.shape
+    planes = []
+    for mesh in (found.background_mesh, found.background_rms_mesh):
+        rows, columns = mesh.shape
+        high, wide = min(box, ny), min(box, nx)
+        plane = _stretch(ny, rows, high) @ mesh.astype(float) @ _stretch(nx, columns, wide).T
+        planes.append(np.clip(plane, mesh.min(), mesh.max()).astype(np.float32))
+    values, spread = planes
+    np.subtract(sci, values, out=values)
+    spread[mask] = 0
+    return Levels(values, spread)
+
+
+@kernel
+def promising(values, weights, least, blocks):
+    """Mark the squares of `BLOCK` pixels with a pixel whose convolution reaches ``least``.
+
+    ``values`` (ny, nx) float32, 0 beyond; ``weights`` (2 h + 1, 2 h + 1) float32, symmetric; ``blocks`` bool.
+    """
+    ny, nx = values.shape
+    h, w = weights.shape[0] // 2, weights.shape[1] // 2
+    line = np.empty(nx, np.float32)
+    for y in range(ny):
+        line[:] = 0
+        for i in range(max(-h, -y), min(h, ny - 1 - y) + 1):
+            row = values[y + i]
+            for j in range(-w, w + 1):
+                c = weights[i + h, j + w]
+                if c == 0:
+                    continue
+                lo, hi = max(0, -j), min(nx, nx - j)
+                target, source = line[lo:hi], row[lo + j : hi + j]
+                for k in range(hi - lo):
+                    target[k] += c * source[k]
+        found = blocks[y // BLOCK]
+        for x in range(nx):
+            if line[x] >= least:
+                found[x // BLOCK] = True
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Cut-outs of an image side by side.
+
+    ``values``, ``mask`` (ny, nx); ``origin`` (ny, nx, 2) int32: where a pixel comes from, (y, x); ``home``
+    (ny, nx) bool: it stands in a square that was promising, not in the margin.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    origin: np.ndarray
+    home: np.ndarray
+
+
+def sheet(values: np.ndarray, mask: np.ndarray, blocks: np.ndarray) -> Sheet | None:
+    """Lay out what is promising with a margin of one square; None if that is half of the image or more."""
+    from scipy.ndimage import binary_dilation, find_objects, label
+
+    labels, _ = label(binary_dilation(blocks, np.ones((3, 3), bool)), np.ones((3, 3)))
+    boxes = [(k, rows, columns) for k, (rows, columns) in enumerate(find_objects(labels), 1)]
+    sizes = [(r.stop - r.start) * (c.stop - c.start) for _, r, c in boxes]
+    if 2 * sum(sizes) >= blocks.size:
+        return None
+    width = max([int(np.sqrt(sum(sizes))) + 1, *(c.stop - c.start for _, _, c in boxes)])
+    boxes.sort(key=lambda b: b[1].start - b[1].stop)
+    places, top, left, height = [], 0, 0, 0
+    for k, rows, columns in boxes:
+        if left + columns.stop - columns.start > width:
+            top, left, height = top + height, 0, 0
+        places.append((k, rows, columns, top, left))
+        left += columns.stop - columns.start
+        height = max(height, rows.stop - rows.start)
+    shape = ((top + height) * BLOCK, width * BLOCK)
+    out = Sheet(
+        np.zeros(shape, np.float32),
+        np.zeros(shape, bool),
+        np.zeros((*shape, 2), np.int32),
+        np.zeros(shape, bool),
+    )
+    ny, nx = values.shape
+    for k, rows, columns, y0, x0 in places:
+        ys, xs = (
+            np.arange(rows.start * BLOCK, rows.stop * BLOCK),
+            np.arange(columns.start * BLOCK, columns.stop * BLOCK),
+        )
+        there = np.s_[y0 * BLOCK : y0 * BLOCK + len(ys), x0 * BLOCK : x0 * BLOCK + len(xs)]
+        out.origin[there][..., 0], out.origin[there][..., 1] = ys[:, None], xs
+        own = blocks[rows, columns] & (labels[rows, columns] == k)
+        out.home[there] = np.kron(own, np.ones((BLOCK, BLOCK), bool))
+        high, wide = min(len(ys), ny - ys[0]), min(len(xs), nx - xs[0])
+        part = np.s_[ys[0] : ys[0] + high, xs[0] : xs[0] + wide]
+        out.values[there][:high, :wide], out.mask[there][:high, :wide] = values[part], mask[part]
+    return out
+
+
+Columns = dict[str, np.ndarray]
+"""A catalogue: x, y (pixels, 0-based) and flux by name."""
+
+
+def _columns(table: Any) -> Columns:
+    names = {
+        "x": ("x_centroid", "xcentroid"),
+        "y": ("y_centroid", "ycentroid"),
+        "flux": ("flux", "segment_flux"),
+    }
+    if table is None or not len(table):
+        return {name: np.empty(0) for name in names}
+    return {
+        name: np.asarray(next(table[a] for a in known if a in table.colnames), float)
+        for name, known in names.items()
+    }
+
+
+def _brightest(found: Columns, n: int | None) -> Columns:
+    order = np.argsort(found["flux"], kind="stable")[::-1][:n]
+    return {name: values[order] for name, values in found.items()}
+
+
+def stars(image: Levels, mask: np.ndarray, how: Finding) -> Columns:
+    """Sources that DAOFIND or IRAF's starfind find, the brightest first."""
+    from photutils.detection import DAOStarFinder, IRAFStarFinder
+    from photutils.utils.exceptions import NoDetectionsWarning
+
+    threshold = np.float32(how.snr_threshold * image.spread.mean(dtype=float))
+    make = DAOStarFinder if how.starfinder == "dao" else IRAFStarFinder
+    finder = make(threshold, how.kernel_fwhm, **how.star)
+    weights = finder.kernel.data
+    values, masked, places = image.values, mask, None
+    ny, nx = values.shape
+    margin = 2 * max(weights.shape) + how.star["min_separation"]
+    if margin <= BLOCK and threshold > 0:
+        blocks = np.zeros((-(-ny // BLOCK), -(-nx // BLOCK)), bool)
+        kept_values = values[mask]
+        values[mask] = 0
+        promising(values, weights.astype(np.float32), np.float32(NEARLY * threshold), blocks)
+        values[mask] = kept_values
+        if not blocks.any():
+            return _columns(None)
+        places = sheet(values, mask, blocks)
+        if places is not None:
+            values, masked = places.values, places.mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        found = _columns(finder(values, mask=masked))
+    if places is not None and len(found["x"]):
+        y, x = (np.rint(found[name]).astype(int) for name in ("y", "x"))
+        high, wide = places.home.shape
+        y, x = y.clip(0, high - 1), x.clip(0, wide - 1)
+        kept = places.home[y, x]
+        found["x"] += places.origin[y, x, 1] - x
+        found["y"] += places.origin[y, x, 0] - y
+        found = {name: values[kept] for name, values in found.items()}
+    return _brightest(found, how.brightest)
+
+
+def segments(image: Levels, err: np.ndarray, mask: np.ndarray, how: Finding) -> Columns:
+    """Sources that stand out as connected pixels, taken apart where they touch."""
+    from astropy.convolution import Gaussian2DKernel, convolve
+    from photutils.segmentation import SourceCatalog, SourceFinder
+    from photutils.utils.exceptions import NoDetectionsWarning
+
+    given = dict(how.segment)
+    catalogue = {name: given.pop(name) for name in ("local_bkg_width", "aperture_mask_method", "kron_params")}
+    sigma = how.kernel_fwhm / (2.0 * np.sqrt(2.0 * np.log(2.0)))
+    smooth = Gaussian2DKernel(sigma)
+    smooth.normalize(mode="integral")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        convolved = convolve(image.values, smooth, mask=mask).astype(np.float32)
+        finder = SourceFinder(progress_bar=False, **given)
+        found = finder(convolved, np.float32(how.snr_threshold) * image.spread, mask=mask)
+    if found is None:
+        return _columns(None)
+    table = SourceCatalog(
+        image.values, found, mask=mask, error=err, convolved_data=convolved, **catalogue
+    ).to_table()
+    return _columns(table)
+
+
+def find_sources(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Finding) -> Columns:
+    """Sources of an image.
+
+    Parameters
+    ----------
+    sci, err : ndarray, float32 (ny, nx)
+    mask : ndarray, bool
+        Pixels that do not count.
+    how : Finding
+    """
+    mask = mask | ~np.isfinite(sci)
+    image = levels(sci, mask, how.bkg_boxsize)
+    if image is None:
+        return _columns(None)
+    if how.starfinder == "segmentation":
+        return segments(image, err, mask, how)
+    return stars(image, mask, how)
