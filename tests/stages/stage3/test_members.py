@@ -1,0 +1,44 @@
+"""Groups of members, and what a change does to one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from upramp.stages.stage3.members import Change, Changed, Means, exposure_group, groups_of
+
+CARDS = {
+    "PROGRAM": "01234", "OBSERVTN": "001", "VISIT": "001", "VISITGRP": "02", "SEQ_ID": "1", "ACT_ID": "01",
+    "EXPOSURE": "00002",
+}  # fmt: skip
+
+
+def test_detectors_of_an_exposure_are_a_group():
+    assert exposure_group(CARDS, "a.fits") == exposure_group({**CARDS, "DETECTOR": "NRCB1"}, "b.fits")
+    assert exposure_group({**CARDS, "EXPOSURE": "00003"}, "a.fits") != exposure_group(CARDS, "a.fits")
+    assert exposure_group({**CARDS, "VISIT": None}, "a.fits") == "a.fits"
+
+
+def test_groups_in_the_order_of_their_first_members(exposures):
+    members = exposures()
+    for member, group in zip(members, "abab", strict=True):
+        member.group = group
+    assert groups_of(members) == [[0, 2], [1, 3]]
+
+
+def test_changes_follow_each_other(exposures):
+    [member, *_] = exposures()
+    first = Changed(member, Change(primary={"A": 1}, sci={"B": 2}, offset=0.5))
+    second = Changed(first, Change(primary={"A": 3}, wcs="wcs", leaves={"meta": {"x": 1}}))
+    image = second.read()
+    assert image.header["PRIMARY"]["A"] == 3 and image.header["SCI"]["B"] == 2 and image.wcs == "wcs"
+    assert np.nanmedian(member.read().sci - image.sci) == pytest.approx(0.5)
+    assert (second.name, second.group, second.shape) == (member.name, member.group, (64, 64))
+    assert second.cards["A"] == 3 and second.cards["B"] == 2 and first.wcs is member.wcs
+
+
+def test_without_means_nothing_can_be_read():
+    with pytest.raises(FileNotFoundError):
+        Means().text("a")
+    with pytest.raises(FileNotFoundError):
+        Means().table("a")
