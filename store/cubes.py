@@ -53,12 +53,13 @@ class DiskCube:
         *index, frame = place
         self._put(np.ascontiguousarray(frame, np.float32).reshape(self.shape[-2:]), self._at(index))
 
-    def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
+    def write_rows(self, y0: int, x0: int, values: np.ndarray, first: int = 0) -> None:
         """See `stages.core.extras.Cube`."""
         rows, columns, nx = values.shape[0], values.shape[-1], self.shape[-1]
         for index in np.ndindex(*values.shape[1:-1]):
             part = np.ascontiguousarray(values[(slice(None), *index)], np.float32)
-            start = self._at(index) + y0 * nx + x0
+            place = (first + index[0], *index[1:]) if index else ()
+            start = self._at(place) + y0 * nx + x0
             if columns == nx:
                 self._put(part, start)
                 continue

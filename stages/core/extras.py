@@ -28,10 +28,11 @@ class Cube(Protocol):
     def write(self, *place: Any) -> None:
         """``write(i, g, frame)``: put a frame in its place; one index for each leading axis, from 0."""
 
-    def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
+    def write_rows(self, y0: int, x0: int, values: np.ndarray, first: int = 0) -> None:
         """Put rows of frames in place: ``values`` (rows, ..., columns) from row y0, column x0 on.
 
-        Leading axes may be shorter than those of the cube: frames beyond are left alone.
+        ``first``: where its first leading axis begins. Leading axes may be shorter than those of the cube:
+        frames beyond are left alone.
         """
 
     def read(self, *index: int) -> np.ndarray:
@@ -56,10 +57,11 @@ class MemoryCube:
         """See `Cube`."""
         self.array[place[:-1]] = place[-1]
 
-    def write_rows(self, y0: int, x0: int, values: np.ndarray) -> None:
+    def write_rows(self, y0: int, x0: int, values: np.ndarray, first: int = 0) -> None:
         """See `Cube`."""
         rows, columns = values.shape[0], values.shape[-1]
-        frames = tuple(slice(n) for n in values.shape[1:-1])
+        begins = [first] + [0] * values.ndim
+        frames = tuple(slice(b, b + n) for b, n in zip(begins, values.shape[1:-1], strict=False))
         self.array[(*frames, slice(y0, y0 + rows), slice(x0, x0 + columns))] = np.moveaxis(values, 0, -2)
 
     def read(self, *index: int) -> np.ndarray:

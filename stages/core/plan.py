@@ -33,8 +33,15 @@ class Pass:
 
     @property
     def surveys(self) -> list[tuple[int, Survey]]:
-        """Position and survey of each step that wants to look ahead."""
-        return [(k, s.bound.survey) for k, s in enumerate(self.steps) if s.bound.survey is not None]
+        """Position and survey of each step that wants to look ahead, as often as it wants to."""
+        found: list[tuple[int, Survey]] = []
+        for k, s in enumerate(self.steps):
+            looks = s.bound.survey
+            if isinstance(looks, Sequence):
+                found += [(k, one) for one in looks]
+            elif looks is not None:
+                found.append((k, looks))
+        return found
 
     @property
     def frames(self) -> Callable[[Ramps, Crew], None] | None:
@@ -44,7 +51,7 @@ class Pass:
     @property
     def changes(self) -> bool:
         """Whether rows must be sent through anything at all."""
-        return any(s.bound.stations or s.bound.survey is not None for s in self.steps)
+        return any(s.bound.stations or s.bound.survey for s in self.steps)
 
     def stations(self, end: int | None = None) -> list[tuple[str, Station]]:
         """All stations of the first ``end`` steps, with their step's name, in order."""

@@ -244,10 +244,11 @@ def _survey(
     """Send a survey's tiles through the steps before it, some integrations at a time."""
     tiles = survey.tiles()
     pixels = sum((r.stop - r.start) * (c.stop - c.start) for r, c in tiles)
-    step = max(1, min(meta.nints, SURVEY_BYTES // max(1, 4 * meta.ngroups * pixels)))
+    nints = min(meta.nints, getattr(survey, "nints", meta.nints))
+    step = max(1, min(nints, SURVEY_BYTES // max(1, 4 * meta.ngroups * pixels)))
     name = one.steps[position].name
-    for first in range(0, meta.nints, step):
-        last = min(first + step, meta.nints)
+    for first in range(0, nints, step):
+        last = min(first + step, nints)
         some = replace(meta, nints=last - first)
         job = Job(some, one.stations(position), {}, fill, survey.absorb, name, first, counts=False)
         survey.begin(first, last)

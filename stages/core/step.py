@@ -113,7 +113,10 @@ class Station:
 
 
 class Survey(Protocol):
-    """A look at part of every frame before the rows roll (reference pixels, for one)."""
+    """A look at part of every frame before the rows roll (reference pixels, for one).
+
+    One that needs to see the first integrations only has an attribute ``nints``: how many.
+    """
 
     def tiles(self) -> Sequence[tuple[slice, slice]]:
         """Rows and columns (of the exposure's array) to look at."""
@@ -139,8 +142,8 @@ class Bound:
     ----------
     stations : sequence of Station
         What is done to the rows as they roll by.
-    survey : Survey or None
-        A look ahead.
+    survey : Survey, sequence of Survey, or None
+        A look ahead, or several, one after the other: each sees rows as earlier steps left them.
     outputs : mapping
         Arrays that the step adds to ``Window.outputs``: name -> (kind, dtype), the kind being "exposure",
         "integration" or "group".
@@ -152,7 +155,7 @@ class Bound:
     """
 
     stations: Sequence[Station]
-    survey: Survey | None = None
+    survey: Survey | Sequence[Survey] | None = None
     outputs: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     frames: Callable[[Ramps, Crew], None] | None = None
     meta: ExposureMeta | None = None

@@ -82,11 +82,14 @@ def row_bytes(job: Job, columns: int) -> int:
 def cut_blocks(
     job: Job, rows: slice, columns: slice, per_thread: int, edge: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Strips of rows, and where even one row is too large, of columns."""
+    """Strips of rows, and where even one row is too large, of columns: whole fours of them.
+
+    The outputs of mid-infrared detectors take turns along a row, so that four columns are read at once.
+    """
     width = max(columns.stop - columns.start, 1)
     lag = 2 * edge + 2
     while width > LEAST_COLUMNS and row_bytes(job, width + 2 * edge) * lag > per_thread:
-        width = -(-width // 2)
+        width = -(-width // 8) * 4
     height = max(STRIP_ROWS, 16 * edge)
     return [
         ((y, min(y + height, rows.stop)), (x, min(x + width, columns.stop)))

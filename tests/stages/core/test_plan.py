@@ -58,6 +58,17 @@ def test_surveys_with_their_positions():
     assert second.surveys == [(1, looks[1])]
 
 
+def test_a_step_may_look_several_times():
+    looks = [object(), object(), object()]
+    chain = steps([0], [0])
+    chain.insert(1, BoundStep("a", Bound([station()], survey=looks[:2])))
+    chain.append(BoundStep("b", Bound([], survey=looks[2])))
+    (one,) = plan(chain)
+    assert one.surveys == [(1, looks[0]), (1, looks[1]), (3, looks[2])]
+    assert plan(chain, [3])[1].changes
+    assert not plan([BoundStep("c", Bound([]))])[0].changes
+
+
 def test_no_cut_parts_products_from_their_sink():
     chain = steps([0], [0], [0], [0])
     chain[1] = BoundStep("made", Bound([station()], outputs={"rate.sci": ("exposure", "f4")}))

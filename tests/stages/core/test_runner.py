@@ -265,6 +265,47 @@ SIZES = st.one_of(
 )
 
 
+class Glance:
+    """Looks at the first integrations only, and remembers which, and where its columns begin."""
+
+    def __init__(self, meta, nints):
+        self.meta, self.nints = meta, nints
+        self.chunks, self.begins = [], set()
+
+    def tiles(self):
+        return [(slice(0, self.meta.ny), slice(0, self.meta.nx))]
+
+    def begin(self, first, last):
+        self.chunks.append((first, last))
+
+    def absorb(self, w, lo, hi):
+        self.begins.add(w.x0 + w.core(lo, hi)[2])
+
+    def finish(self):
+        pass
+
+
+@pytest.mark.parametrize(("nints", "chunks"), [(2, [(0, 1), (1, 2)]), (9, [(k, k + 1) for k in range(4)])])
+def test_a_survey_may_want_the_first_integrations_only(monkeypatch, nints, chunks):
+    meta = describe(4, 3, 5, 16)
+    monkeypatch.setattr(runner, "SURVEY_BYTES", 1)
+    looks = [Glance(meta, nints), Glance(meta, nints)]
+    steps = [BoundStep("a", Bound([], survey=looks)), total()]
+    report = runner.run(Frames(counts(meta)), Collect(meta), meta, steps, threads=1)
+    assert [one.chunks for one in looks] == [chunks, chunks]
+    assert report.passes == 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(nx=st.integers(1, 200), budget=st.sampled_from([1, 5000, 30_000]))
+def test_columns_are_cut_by_fours(nx, budget):
+    meta = describe(1, 30, 3, nx)
+    look = Glance(meta, 1)
+    steps = [BoundStep("a", Bound([], survey=look)), total()]
+    runner.run(Frames(counts(meta)), Collect(meta), meta, steps, threads=1, budget_bytes=budget)
+    assert all(x % 4 == 0 for x in look.begins)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     size=SIZES,
