@@ -112,6 +112,11 @@ class Observation:
         return irs2.OUTPUTS * irs2.COLUMNS if "IRS2" in self.pattern_name else self.ny
 
     @property
+    def samples(self) -> int:
+        """How often each pixel is sampled in a frame."""
+        return 9 if self.pattern_name.startswith("SLOW") else 1
+
+    @property
     def group_seconds(self) -> float:
         """Time between two groups, s."""
         return self.frame_seconds * (self.pattern.nframes + self.pattern.groupgap)
@@ -243,7 +248,7 @@ class Observation:
             "exposure.groupgap": pat.groupgap,
             "exposure.drop_frames1": 0,
             "exposure.drop_frames3": 0,
-            "exposure.nsamples": 1,
+            "exposure.nsamples": self.samples,
             "exposure.sample_time": 10.0,
             "exposure.frame_time": self.frame_seconds,
             "exposure.group_time": self.group_seconds,

@@ -33,6 +33,7 @@ _MAX_FRAMES = 1024  # averaged in one group; read patterns have 1 to 16
 _MAX_GAP = 65535  # frames dropped
 _MAX_TIME = 1e6  # s, of a frame or group: longer than any exposure
 _MAX_OUTPUTS = 5  # four amplifiers, and the reference output of IRS2
+_MAX_SAMPLES = 100  # of a pixel in one frame; MIRI takes 1 or 9
 _MAX_FACTOR = 1e3  # of the gain
 _MAX_BYTES = 1 << 38  # 256 GiB of counts: the archive cuts exposures at some 2 GB
 
@@ -253,6 +254,7 @@ def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Exposu
         frame_time=kw.positive("TFRAME", _MAX_TIME, " s"),
         group_time=kw.positive("TGROUP", _MAX_TIME, " s"),
         noutputs=kw.whole("NOUTPUTS", default=1, most=_MAX_OUTPUTS),
+        nsamples=kw.whole("NSAMPLES", default=1, least=0, most=_MAX_SAMPLES),
         readpatt=kw.text("READPATT"),
         filter=kw.text("FILTER", default=""),
         pupil=kw.text("PUPIL", default=""),

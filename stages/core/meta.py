@@ -35,6 +35,7 @@ class ExposureMeta:
     frame_time: float = 0.0  # TFRAME, s
     group_time: float = 0.0  # TGROUP, s
     noutputs: int = 1  # NOUTPUTS
+    nsamples: int = 1  # NSAMPLES
     readpatt: str = ""  # READPATT
     filter: str = ""  # FILTER
     pupil: str = ""  # PUPIL
