@@ -17,6 +17,7 @@ from upramp.stages.stage1 import (
     clean_flicker_noise,
     dark_current,
     dq_init,
+    emicorr,
     firstframe,
     gain_scale,
     group_scale,
@@ -92,6 +93,7 @@ MID_INFRARED = Pipeline(
     (
         group_scale.STEP,
         dq_init.STEP,
+        emicorr.STEP,
         saturation.STEP,
         ipc.STEP,
         firstframe.STEP,
@@ -109,7 +111,7 @@ MID_INFRARED = Pipeline(
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_MIREMI": "SKIPPED", "S_PCTFRM": "SKIPPED"},
+    {"S_PCTFRM": "SKIPPED"},
     Detector1Params,
 )
 
@@ -117,8 +119,7 @@ MID_INFRARED = Pipeline(
 def _dark(pipeline: Pipeline) -> Pipeline:
     """Darks: the same up to the dark current; the product is the ramps."""
     steps = takewhile(lambda step: step is not dark_current.STEP, pipeline.steps)
-    early = {key: state for key, state in pipeline.absent.items() if key == "S_MIREMI"}
-    return Pipeline("dark", tuple(steps), "pars-darkpipeline", early)
+    return Pipeline("dark", tuple(steps), "pars-darkpipeline")
 
 
 NEAR_INFRARED_DARK = _dark(NEAR_INFRARED)

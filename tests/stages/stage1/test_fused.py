@@ -35,7 +35,7 @@ def references(rng, ny, nx, ngroups):
     inverse = np.array([image(0, 3), image(1, 0.01), rng.normal(0, 1e-6, (ny, nx))])
     dark = np.cumsum(rng.normal(1, 2, (3, ny, nx)), axis=0)
     assert ngroups > 0
-    skips = np.array([("SUB64P", "", 1, 2), ("FULL", "", 1, 2)], "U6,U1,i4,i4")
+    skips = np.array([(name, "FASTR1", 1, 2) for name in ("SUB64P", "FULL")], "U6,U6,i4,i4")
     skips.dtype.names = ("subarray", "readpatt", "group_skip1", "group_skip")
     return {
         "mask": {"DQ": mask},
@@ -48,6 +48,19 @@ def references(rng, ny, nx, ngroups):
         "dark": {"SCI": dark, "DQ": flags(1 << 23)},
         "gain": {"SCI": np.where(rng.random((ny, nx)) < 0.02, -1, image(1.8, 0.05))},
         "readnoise": {"SCI": image(8, 1)},
+    }
+
+
+def interference():
+    """A reference of two waves."""
+    waves = {"Hz390": (390.0, 25), "Hz10": (10.04, 40)}
+    case = {"rowclocks": 37, "frameclocks": 5000, "freqs": {"FAST": list(waves)}}
+    return {
+        "frequencies": {
+            name: {"frequency": f, "phase_amplitudes": np.sin(np.arange(n) * 2 * np.pi / n)}
+            for name, (f, n) in waves.items()
+        },
+        "subarray_cases": {"SUB64P": case, "FULL_FAST": case},
     }
 
 
@@ -65,6 +78,7 @@ def scene(seed, shape):
 
 
 PARAMS = {
+    "emicorr": {"skip": False},
     "firstframe": {"skip": False},
     "charge_migration": {"skip": False, "signal_threshold": 1500.0},
     "jump": {"after_jump_flag_dn1": 500.0, "after_jump_flag_time1": 20.0},
@@ -83,7 +97,8 @@ def calibrate(through, data, refs, pipeline, options, without="", large=False, *
     facts |= {"exposure_start": 60000.0, "integration_time": data.shape[1] * 10.0 + 11.0}
     if pipeline == "mid":
         refs = {**refs, "dark": {"SCI": np.stack([refs["dark"]["SCI"]] * 2), "DQ": refs["dark"]["DQ"]}}
-        facts |= {"instrument": "MIRI", "detector": "MIRIMAGE", "exp_type": "MIR_IMAGE"}
+        refs["emicorr"] = interference()
+        facts |= {"instrument": "MIRI", "detector": "MIRIMAGE", "exp_type": "MIR_IMAGE", "readpatt": "FASTR1"}
     return through(steps, data, refs, options=options, **facts)
 
 
