@@ -84,7 +84,16 @@ KINDS = (
     # The mid infrared, with all that its detectors do after a reset, and light everywhere that is a shower.
     Kind(
         {"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 16},
-        {"firstframe": {"skip": False}, "jump": {"find_showers": True, "extend_snr_threshold": -1.0}},
+        {
+            "emicorr": {"skip": False},
+            "firstframe": {"skip": False},
+            "jump": {"find_showers": True, "extend_snr_threshold": -1.0},
+        },
+    ),
+    # A subarray of it, and the other way to find interference.
+    Kind(
+        {"detector": "MIRIMAGE", "subarray": "SUB64"},
+        {"emicorr": {"skip": False, "algorithm": "sequential"}},
     ),
 )
 
@@ -153,16 +162,17 @@ def calibrate(kind: Kind, folder: Path) -> None:
 
 def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
     """References on disk by type."""
-    from upramp.simulate import detector, effects, references
+    from upramp.simulate import detector, effects, emi, references
     from upramp.simulate.cache import Cache
 
     chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
     decay = effects.ResetDecay(np.zeros((ROWS, COLUMNS), np.float32))
-    more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
+    mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
+    more = mid_infrared if chip.layout.mid_infrared else []
     references.write_all(Cache(folder / "crds"), chip, [observation], with_flat=True, effects=more)
     found = {
         path.name.split("_")[2]: path
-        for path in (folder / "crds" / "references").rglob("*.fits")
+        for path in (folder / "crds" / "references").rglob("*.*")
         if path.name.split("_")[2] not in kind.without
     }
     if kind.inverse:

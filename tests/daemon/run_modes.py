@@ -15,7 +15,7 @@ import numpy as np
 
 from upramp.daemon import calibrate, warm
 from upramp.daemon.config import Config, Crds, Output, Run, Store
-from upramp.simulate import detector, effects, references, uncal
+from upramp.simulate import detector, effects, emi, references, uncal
 from upramp.simulate.cache import Cache
 from upramp.simulate.expose import expose
 from upramp.simulate.observation import Observation
@@ -79,6 +79,18 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 4},
         {"firstframe": {"skip": False, "bright_use_group1": False}},
     ),
+    "interference": (
+        {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 6, "nints": 3},
+        {"emicorr": {"skip": False}},
+    ),
+    "interference, step by step": (
+        {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 2},
+        {"emicorr": {"skip": False, "algorithm": "sequential", "nbins": 20}},
+    ),
+    "interference of frequencies of one's own": (
+        {"detector": "MIRIMAGE", "subarray": "SUB64", "ngroups": 12, "nints": 2},
+        {"emicorr": {"skip": False, "onthefly_corr_freq": [390.625], "save_intermediate_results": True}},
+    ),
 }
 
 
@@ -106,7 +118,8 @@ def main(folder: Path) -> None:
         chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.005 if k % 2 else 0.0)
         cache = Cache(folder / "crds" / str(k))
         decay = effects.ResetDecay(np.full((SIZE, SIZE), 20, np.float32))
-        more = [decay, effects.SwitchDecay()] if chip.layout.mid_infrared else []
+        mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
+        more = mid_infrared if chip.layout.mid_infrared else []
         references.write_all(cache, chip, [observation], with_flat=True, effects=more)
         context = cache.write()
         taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, effects=more)
