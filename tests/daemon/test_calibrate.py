@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from upramp.daemon import calibrate, planning
 from upramp.daemon.config import Config, Output, Run, Store
-from upramp.simulate import detector, references, uncal
+from upramp.simulate import detector, emi, references, uncal
 from upramp.simulate.cache import Cache
 from upramp.simulate.expose import expose
 from upramp.simulate.observation import Observation
@@ -30,7 +30,8 @@ class Table:
     context, version = "jwst_0001.pmap", "1"
 
     def __init__(self, folder: Path) -> None:
-        self.files = {path.name.split("_")[2]: path for path in folder.rglob("*.fits")}
+        files = [path for kind in ("fits", "asdf") for path in folder.rglob(f"*.{kind}")]
+        self.files = {path.name.split("_")[2]: path for path in files}
 
     def parameters(self, header, types):
         return {}
@@ -50,10 +51,22 @@ class Table:
 def make(tmp_path, monkeypatch):
     """Plans for an exposure of its own; keyword arguments are [steps] sections."""
     observation = Observation(detector="NRCALONG", ny=SIZE, nx=SIZE, subarray="SUB72P", ngroups=4)
-    chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.0)
+    return workshop(tmp_path, monkeypatch, observation)
+
+
+@pytest.fixture
+def make_mid_infrared(tmp_path, monkeypatch):
+    """The same of a mid-infrared subarray with interference."""
+    observation = Observation(detector="MIRIMAGE", ny=64, nx=72, subarray="SUB64", ngroups=12, nints=2)
+    return workshop(tmp_path, monkeypatch, observation, emi.Interference(observation))
+
+
+def workshop(tmp_path, monkeypatch, observation, *effects):
+    shape = observation.ny, observation.nx
+    chip = detector.draw(observation.detector, *shape, ipc=0.0)
     cache = Cache(tmp_path / "crds")
-    references.write_all(cache, chip, [observation])
-    taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, zeroframe=True)
+    references.write_all(cache, chip, [observation], effects=effects)
+    taken = expose(chip, np.full(shape, 100.0), observation, zeroframe=True, effects=effects)
     (path,) = uncal.write_exposure(tmp_path / "in", taken.counts, observation, zeroframe=taken.zeroframe)
     crds = Table(tmp_path / "crds")
     monkeypatch.setattr(planning, "crds_of", lambda config: crds)
@@ -150,6 +163,41 @@ def test_ramps_keep_frame_zero_and_the_dark_current(make):
         # in RAPID it is the first group, but for the dark
         assert np.abs(zero[0] - first)[usable].max() < 1
         assert (ramp["AVDRKCUR"].data == 0.5).all()
+
+
+def rate_of(folder: Path) -> tuple[fits.Header, np.ndarray]:
+    (path,) = folder.rglob("*_rate.fits")
+    with fits.open(path) as rate:
+        return rate[0].header, np.array(rate["SCI"].data)
+
+
+@pytest.mark.parametrize("algorithm", ["joint", "sequential"])
+def test_rates_scatter_less_without_interference(make_mid_infrared, algorithm):
+    scatter = {}
+    for skip in (True, False):
+        work = make_mid_infrared(emicorr={"skip": skip, "algorithm": algorithm})
+        calibrate.calibrate(work, "0" * 64)
+        header, rates = rate_of(make_mid_infrared.output)
+        assert header["S_MIREMI"] == ("SKIPPED" if skip else "COMPLETE")
+        assert ("R_MIREMI" in header) != skip
+        low, high = np.nanpercentile(rates, (16, 84))
+        scatter[skip] = high - low
+    assert scatter[False] < 0.8 * scatter[True]
+
+
+def test_waves_that_were_saved_serve_as_a_reference(make_mid_infrared):
+    own = {"skip": False, "onthefly_corr_freq": (390.625,), "save_intermediate_results": True}
+    out = calibrate.calibrate(make_mid_infrared(emicorr=own), "0" * 64)
+    assert [p["kind"] for p in out.products] == ["rate", "rateints", "emi_ref_waves"]
+    (saved,) = make_mid_infrared.output.rglob("*_emi_ref_waves.asdf")
+    first = rate_of(make_mid_infrared.output)
+    again = {"skip": False, "user_supplied_reffile": str(saved), "algorithm": "sequential"}
+    calibrate.calibrate(make_mid_infrared(emicorr=again), "0" * 64)
+    second = rate_of(make_mid_infrared.output)
+    for header, _ in (first, second):
+        assert header["S_MIREMI"] == "COMPLETE"
+        assert "R_MIREMI" not in header
+    assert np.nanmedian(np.abs(first[1] - second[1])) < 0.05 * np.nanstd(first[1])
 
 
 def test_reference_types_that_may_be_named_in_the_configuration():

@@ -118,16 +118,16 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         "emicorr_slitless",
-        "LRS slitless time series, 2nd of two segments of 15 x 12 groups, joint fit",
+        "LRS slitless time series, 2nd of two segments of 30 x 12 groups, joint fit",
         1105,
-        {**SLITLESS, "ngroups": 12, "nints": 15, "segments": 2, "segment": 1},
+        {**SLITLESS, "ngroups": 12, "nints": 30, "segments": 2, "segment": 1},
         long=False,
     ),
     _row(
         "emicorr_slitless_sequential",
         "the same, sequential",
         1105,
-        {**SLITLESS, "ngroups": 12, "nints": 15, "segments": 2, "segment": 1},
+        {**SLITLESS, "ngroups": 12, "nints": 30, "segments": 2, "segment": 1},
         step={"algorithm": "sequential", "use_n_cycles": 2000},
     ),
     _row(
