@@ -36,7 +36,7 @@ from upramp.stages.core.step import Bound, Context, Station, Window
 from upramp.stages.core.tally import Tally
 from upramp.stages.guider.pipeline import run_guider
 from upramp.stages.stage1 import frame_zero, ramp_fit
-from upramp.store import schema
+from upramp.store import schema, superstripes
 from upramp.store.cubes import DiskCube
 from upramp.store.naming import scratch_folder
 from upramp.store.prepared import release
@@ -238,6 +238,11 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
             states[s.name] = (False, str(error))
             if s.name == "dark_current":
                 shared["average_dark_current"] = _average_dark_current(s)
+    if meta.stripes is not None and meta.stripes.regions > 1:
+        raise Misconfigured(
+            f"refpix does not run ({states['refpix'][1]}), but it puts superstripes together, and later "
+            "steps need whole pictures; leave steps.refpix.skip = false"
+        )
     rates = "ramp_fit" in states
     if rates and not states["ramp_fit"][0]:
         raise Misconfigured(
@@ -282,6 +287,8 @@ def _stage1(work: CalibrationPlan, job_id: str, stop: Callable[[], bool], before
             header["PRIMECRS"] = 1e3 * _hits(report.counters["jump.primary"], meta, lost)
             header["EXTNCRS"] = 1e6 * _hits(report.counters["jump.extended"], meta, lost)
         cards = {**state_cards(work, states), **header}
+        if uncal.meta.stripes is not None and meta.stripes is None:
+            cards |= superstripes.cards(meta)
         names = [s.name for s in work.steps]
         later = work.steps[names.index("ramp_fit") :] if rates else ()
         may_publish(work, stop)
@@ -335,13 +342,14 @@ def _frame_zero(
 ) -> Ramps:
     """Frame zero through its steps."""
     uncal, config = uncal_of(work), work.job.config
-    meta = frame_zero.exposure(uncal.meta)
+    meta = now = frame_zero.exposure(uncal.meta)
     shared = dict(frame_zero.SHARED)
     steps: list[BoundStep] = []
     for s in work.steps:
         if s.name in frame_zero.STEPS and states[s.name][0]:
-            context = Context(meta, s.params, prepared(work, s, meta), shared)
+            context = Context(now, s.params, prepared(work, s, now), shared)
             steps.append(BoundStep(s.name, s.step.bind(context)))  # type: ignore[union-attr]
+            now = steps[-1].bound.meta or now
     with uncal.zero_source() as source:
         return frame_zero.correct(
             source,

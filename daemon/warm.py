@@ -81,6 +81,18 @@ KINDS = (
         },
         without=("superbias",),
     ),
+    # Stripes, of a detector that is read along its rows.
+    Kind(
+        {
+            "detector": "NRCALONG",
+            "subarray": "SUB64P",
+            "extra": {
+                "subarray.multistripe_reads1": 4,
+                "subarray.multistripe_skips1": 0,
+                "subarray.multistripe_reads2": ROWS - 4,
+            },
+        }
+    ),
     # The mid infrared, with all that its detectors do after a reset, and light everywhere that is a shower.
     Kind(
         {"detector": "MIRIMAGE", "subarray": "FULL", "ngroups": 16},

@@ -102,6 +102,7 @@ def write_all(
     dark_frames: int | None = None,
     flagged: int = 3,
     effects: Sequence[Effect] = (),
+    own: Detector | None = None,
 ) -> None:
     """Write what stage 1 needs for these observations of one detector, and the rules.
 
@@ -121,6 +122,8 @@ def write_all(
         of its own, so that those rules have something to do.
     effects : sequence of Effect
         What else the exposures show: their references are added, for the first observation's window.
+    own : Detector, optional
+        What the first observation's frames show, if that is not a window of the detector.
     """
     first = observations[0]
     ny, nx = detector.shape
@@ -186,11 +189,11 @@ def write_all(
     for o in observations:
         subarrays.setdefault(o.subarray, []).append(o)
     for group in subarrays.values():
-        own = detector.cut(group[0].window)
+        shown = own if own is not None and group[0] is first else detector.cut(group[0].window)
         frames = dark_frames or max(o.frames_read for o in group)
         times = group[0].frame_seconds * (1 + np.arange(frames, dtype=np.float32))
-        ramp = own.dark_rate[None] * times[:, None, None]
-        hot = np.where(own.hot, np.uint32(dq.HOT), np.uint32(0))
+        ramp = shown.dark_rate[None] * times[:, None, None]
+        hot = np.where(shown.hot, np.uint32(dq.HOT), np.uint32(0))
         nints = 1
         if detector.layout.mid_infrared:  # one dark for the first integration, one for all others
             nints, ramp, hot = 2, np.stack([ramp, ramp]), np.stack([hot, hot])[:, None]

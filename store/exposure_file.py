@@ -80,9 +80,19 @@ class ExposureFile:
         """The extension of this name, or None."""
         return next((u for u in self.units if u.name == name and u.start), None)
 
-    @cached_property
+    @property
     def int_times(self) -> np.ndarray | None:
-        """The INT_TIMES table as stored (a row per integration of the whole exposure), or None."""
+        """The INT_TIMES table (a row per integration of the whole exposure), or None."""
+        return self.stored_times
+
+    def time_tables(self) -> list[bytes]:
+        """Extensions with the times of integrations, as products have them."""
+        unit = self.unit("INT_TIMES")
+        return [] if unit is None else [self.raw(unit)]
+
+    @cached_property
+    def stored_times(self) -> np.ndarray | None:
+        """The INT_TIMES table as stored, or None."""
         unit = self.unit("INT_TIMES")
         if unit is None or not unit.nbytes:
             return None

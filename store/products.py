@@ -49,7 +49,7 @@ def _model(kind: str, meta: ExposureMeta) -> str:
 def _layout(
     kind: str, uncal: ExposureFile, meta: ExposureMeta, planes: Mapping[str, str]
 ) -> list[Extension | bytes]:
-    times = uncal.unit("INT_TIMES")
+    times = uncal.time_tables()
     if kind in RAMP_KINDS:
         shapes = {"exposure": (meta.ny, meta.nx), "integration": (meta.nints, meta.ny, meta.nx)}
         cube = (meta.nints, meta.ngroups, meta.ny, meta.nx)
@@ -59,14 +59,14 @@ def _layout(
             Extension("GROUPDQ", cube, "uint8"),
             *(Extension(name, shapes[extent]) for name, extent in planes.items()),
         ]
-        return ramps if times is None else [*ramps, uncal.raw(times)]
+        return [*ramps, *times]
     shape = (meta.ny, meta.nx) if kind == "rate" else (meta.nints, meta.ny, meta.nx)
     layout: list[Extension | bytes] = []
     for name in _ARRAYS:
         dtype = "uint32" if name == "DQ" else "float32"
         layout.append(Extension(name, shape, dtype, _RATE_UNIT if name in _WITH_UNIT else None))
-        if name == "DQ" and kind == "rateints" and times is not None:
-            layout.append(uncal.raw(times))
+        if name == "DQ" and kind == "rateints":
+            layout += times
     return layout
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from astropy.io import fits
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
+from upramp.store import superstripes
 from upramp.store.cards import Cards
 from upramp.store.exposure_file import ExposureFile
 from upramp.store.fitsio import Unit, open_regular, parse_header, scan
 from upramp.store.naming import parse_name
 from upramp.store.ramps import RampSource
+from upramp.store.superstripes import SuperstripeSource
 from upramp.store.vocabulary import DETECTORS, EXP_TYPES, GUIDER_TYPES
 
 _MAX_SIDE = 4096  # pixels; the longest axis of any JWST frame is 3200 (NIRSpec IRS2)
@@ -41,14 +44,11 @@ _MAX_BYTES = 1 << 38  # 256 GiB of counts: the archive cuts exposures at some 2 
 class Uncal(ExposureFile):
     """A look at one level-1b file; see `ExposureFile`."""
 
-    def source(self) -> RampSource:
+    def source(self) -> RampSource | SuperstripeSource:
         """Open the pixels for reading by windows; close it, or use it in a ``with`` statement."""
-        meta, sci = self.meta, self._sci_unit
-        return RampSource(
-            self.path, sci.data, (meta.nints, meta.ngroups, meta.ny, meta.nx), floats=sci.bitpix == -32
-        )
+        return self._open(self._sci_unit)
 
-    def zero_source(self) -> RampSource:
+    def zero_source(self) -> RampSource | SuperstripeSource:
         """Open frame zero of all integrations, as ramps of one group; as `source`.
 
         Raises
@@ -56,14 +56,43 @@ class Uncal(ExposureFile):
         Unprocessable
             If it has not the size of the other frames.
         """
-        meta, zero = self.meta, self.unit("ZEROFRAME")
-        if zero is None or zero.shape != (meta.nints, meta.ny, meta.nx) or zero.bitpix not in (16, -32):
+        zero, (nints, _, ny, nx) = self.unit("ZEROFRAME"), self._sci_unit.shape
+        if zero is None or zero.shape != (nints, ny, nx) or zero.bitpix not in (16, -32):
             shape = None if zero is None else zero.shape
             raise Unprocessable(
-                f"{self.path.name}: ZEROFRAME has shape {shape}, but SCI has {meta.nints} integrations of "
-                f"{meta.nx} x {meta.ny} pixels; get the file again, or leave suppress_one_group = true"
+                f"{self.path.name}: ZEROFRAME has shape {shape}, but SCI has {nints} integrations of "
+                f"{nx} x {ny} pixels; get the file again, or leave suppress_one_group = true"
             )
-        return RampSource(self.path, zero.data, (meta.nints, 1, meta.ny, meta.nx), floats=zero.bitpix == -32)
+        return self._open(zero)
+
+    def _open(self, unit: Unit) -> RampSource | SuperstripeSource:
+        """Pixels [integration, row, column], or of ramps; superstripes side by side."""
+        nints, ngroups = unit.shape[0], unit.shape[1] if len(unit.shape) == 4 else 1
+        shape = (nints, ngroups, *unit.shape[-2:])
+        source = RampSource(self.path, unit.data, shape, floats=unit.bitpix == -32)  # type: ignore[arg-type]
+        if self._regions == 1:
+            return source
+        across = abs(self.meta.slowaxis) == 1
+        return SuperstripeSource(source, self._regions, shape[3] if across else shape[2], across)
+
+    @property
+    def _regions(self) -> int:
+        """Integrations in the file for each that the steps see."""
+        return self.meta.stripes.regions if self.meta.stripes is not None else 1
+
+    @cached_property
+    def int_times(self) -> np.ndarray | None:
+        """See `ExposureFile`; of superstripes, those of whole integrations."""
+        times, n = self.stored_times, self._regions
+        return times if times is None or n == 1 else superstripes.whole_times(times, n)
+
+    def time_tables(self) -> list[bytes]:
+        """See `ExposureFile`; superstripes have a table of their own."""
+        stored, whole = self.stored_times, self.int_times
+        if self._regions == 1 or stored is None or whole is None:
+            return super().time_tables()
+        stripes = superstripes.stripe_times(stored, self._regions)
+        return [superstripes.table(whole, "INT_TIMES"), superstripes.table(stripes, "INT_TIMES_STRIPE")]
 
     def read_all(self) -> np.ndarray:
         """All counts, float32 (nints, ngroups, ny, nx), DN: for guider data and other small files."""
@@ -180,7 +209,7 @@ def _check_pixels(name: str, sci: Unit, header: Cards) -> None:
         )
 
 
-def _check_counts(kw: Keywords, sci: Unit, named: int | None) -> dict[str, int]:
+def _check_counts(kw: Keywords, sci: Unit, named: int | None) -> dict[str, Any]:
     """Hold the keywords that count things against the axes and each other."""
     nints_here, ngroups, ny, nx = sci.shape
     irs2 = kw.text("INSTRUME").upper() == "NIRSPEC" and max(nx, ny) > 2048
@@ -191,6 +220,7 @@ def _check_counts(kw: Keywords, sci: Unit, named: int | None) -> dict[str, int]:
         if kw.whole(keyword) != length:
             raise kw.fail(keyword, f"is {kw.whole(keyword)}, but the SCI data have NAXIS{axis} = {length}")
     frame = not irs2 and kw.text("EXP_TYPE").upper() not in GUIDER_TYPES  # these stack strips
+    frame = frame and not superstripes.striped(kw)  # of which SUBSTRT tells the first line that is read
     for keyword, axis, length in [("SUBSTRT1", 1, nx), ("SUBSTRT2", 2, ny)] if frame else []:
         if (last := kw.whole(keyword) + length - 1) > _DETECTOR_SIDE:
             raise kw.fail(
@@ -234,7 +264,7 @@ def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Exposu
     axes = int(kw.real("FASTAXIS")), int(kw.real("SLOWAXIS"))
     if {abs(a) for a in axes} != {1, 2}:
         raise kw.fail("FASTAXIS", f"is {axes[0]} and SLOWAXIS {axes[1]}; they must be 1 or -1 and 2 or -2")
-    return ExposureMeta(
+    meta = ExposureMeta(
         instrument=instrument,
         detector=detector,
         exp_type=exp_type,
@@ -266,6 +296,7 @@ def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Exposu
         integration_time=kw.real("EFFINTTM", default=0.0),
         **counts,
     )
+    return meta if exp_type in GUIDER_TYPES else superstripes.with_stripes(kw, meta)
 
 
 def open_uncal(path: Path | str) -> Uncal:

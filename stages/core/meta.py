@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from upramp.stages.core.stripes import Stripes
+
 
 @dataclass(frozen=True, slots=True)
 class ExposureMeta:
@@ -12,7 +14,8 @@ class ExposureMeta:
     Names follow the header keywords, which stand in brackets. ``nints`` counts the
     integrations in this file; ``nints_total`` those of the whole exposure [NINTS].
     Pixel origins are 1-based as in the header; ``nx`` is the length along the last
-    (fastest) axis of the arrays.
+    (fastest) axis of the arrays. Superstripes make one integration together, and lie side by side
+    (see `stripes`).
     """
 
     instrument: str  # INSTRUME
@@ -49,11 +52,12 @@ class ExposureMeta:
     gain_factor: float | None = None  # GAINFACT
     exposure_start: float = 0.0  # EXPSTART, MJD in days
     integration_time: float = 0.0  # EFFINTTM, s
+    stripes: Stripes | None = None  # MSTR_*, SSTR_*: how lines were picked along the slow axis
 
     @property
     def is_irs2(self) -> bool:
         """NIRSpec IRS2: reference pixels interleaved, an axis longer than 2048."""
-        return self.instrument == "NIRSPEC" and max(self.nx, self.ny) > 2048
+        return self.instrument == "NIRSPEC" and max(self.nx, self.ny) > 2048 and self.stripes is None
 
     @property
     def is_full_frame(self) -> bool:

@@ -14,8 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from upramp.stages.core import stripes
 from upramp.stages.core.errors import Misconfigured
 from upramp.stages.core.meta import ExposureMeta
+
+Cut = tuple[slice | np.ndarray, slice | np.ndarray]
+"""Rows and columns, as an index of images."""
 
 
 class RawReference(Protocol):
@@ -91,11 +95,11 @@ class Loaded:
     tree: Mapping[str, Any]
 
 
-def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> Cut:
     """The rows and columns of a reference of this shape that cover the exposure.
 
     A reference of the exposure's own size fits as it is; a larger one is cut by the
-    SUBSTRT keywords of both.
+    SUBSTRT keywords of both; to an exposure of stripes, line by line.
 
     Raises
     ------
@@ -107,13 +111,25 @@ def window(ref: RawReference, meta: ExposureMeta, shape: tuple[int, ...]) -> tup
         return slice(0, ny), slice(0, nx)
     x0 = meta.xstart - int(ref.header.get("SUBSTRT1") or 1)
     y0 = meta.ystart - int(ref.header.get("SUBSTRT2") or 1)
-    if x0 < 0 or y0 < 0 or x0 + meta.nx > nx or y0 + meta.ny > ny:
+    rows, columns = slice(y0, y0 + meta.ny), slice(x0, x0 + meta.nx)
+    picked = None
+    if meta.stripes is not None:
+        picked = stripes.lines(meta).line
+        if abs(meta.slowaxis) == 1:
+            picked += x0 - (meta.xstart - 1)
+            columns = slice(int(picked.min()), int(picked.max()) + 1)
+        else:
+            picked += y0 - (meta.ystart - 1)
+            rows = slice(int(picked.min()), int(picked.max()) + 1)
+    if columns.start < 0 or rows.start < 0 or columns.stop > nx or rows.stop > ny:
         raise Misconfigured(
             f"reference {ref.name} ({ref.reftype}, {nx} x {ny} pixels) does not cover the exposure's "
             f"{meta.nx} x {meta.ny} pixels at column {meta.xstart}, row {meta.ystart}; "
             f"give a matching one with [references] {ref.reftype} = ... or another CRDS context"
         )
-    return slice(y0, y0 + meta.ny), slice(x0, x0 + meta.nx)
+    if picked is None:
+        return rows, columns
+    return (rows, picked) if abs(meta.slowaxis) == 1 else (picked, columns)
 
 
 def native(a: np.ndarray, dtype: Any) -> np.ndarray:

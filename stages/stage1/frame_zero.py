@@ -75,7 +75,10 @@ def correct(
     options
         For the runner.
     """
-    kept = scratch(meta)
+    last = meta
+    for s in steps:
+        last = s.bound.meta or last
+    kept = scratch(last)
 
     def blank(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)

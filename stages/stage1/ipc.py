@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.errors import Misconfigured, Unprocessable
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
@@ -103,6 +103,12 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
 
 def bind(context: Context) -> Bound:
     """Make two stations for one exposure: keep the counts, convolve them."""
+    stripes = context.meta.stripes
+    if stripes is not None and stripes.regions > 1:
+        raise Unprocessable(
+            f"{context.meta.subarray} is read in {stripes.regions} superstripes, whose neighbours ipc "
+            "does not know; leave steps.ipc.skip = true for it"
+        )
     weights = context.references["ipc"]["kernel"]
     light = lit(context.meta)
     halo = max(weights.shape[0] // 2, weights.shape[1] // 2)

@@ -29,7 +29,7 @@ from upramp.stages.core import dq
 from upramp.stages.core.errors import Misconfigured
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
-from upramp.stages.core.reference import Prepared, RawReference, native, window
+from upramp.stages.core.reference import Cut, Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
 CHUNK = 512  # columns: their coefficients stay in the core's first cache over all groups
@@ -200,7 +200,7 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     return Prepared({**arrays, "dq": flags})
 
 
-def _cut(raw: RawReference, extname: str, cut: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+def _cut(raw: RawReference, extname: str, cut: Cut) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (rows, orders, columns) and where they are invalid."""
     cube = raw.array(extname)
     if cube.ndim != 3 or len(cube) < 2:

@@ -51,8 +51,8 @@ def segment_slope(data, c, start, n, electrons, noise2, table):
 
     ``data`` (ngroups, columns) DN; ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
     """
-    if n == 2:
-        return value_of(data[start + 1, c]) - value_of(data[start, c])
+    if n == 2:  # here NaN stays
+        return np.float64(data[start + 1, c]) - np.float64(data[start, c])
     signal = (value_of(data[start + n - 1, c]) - value_of(data[start, c])) * electrons
     snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
     p = 0

@@ -13,7 +13,7 @@ detector's edge and are cut short at the edge of a subarray. Source: JWST pipeli
 documentation, refpix step; the treatment of edges was measured.
 
 The mid infrared has another border (`refpix_mir`), NIRSpec IRS2 reference pixels between all others
-(`refpix_irs2`).
+(`refpix_irs2`); of stripes all reference pixels count (`refpix_stripes`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from upramp.stages.core.dq import REFERENCE_PIXEL
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import refpix_border, refpix_irs2, refpix_mir, refpix_sirs
+from upramp.stages.stage1 import refpix_border, refpix_irs2, refpix_mir, refpix_sirs, refpix_stripes
 from upramp.stages.stage1.refpix_border import BORDER
 
 
@@ -67,6 +67,8 @@ def prepare(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
     """Where the mask flags reference pixels, as strips that do not overlap."""
     flags = raw.dq()
     flagged = (flags[window(raw, meta, flags.shape)] & REFERENCE_PIXEL) != 0
+    if meta.stripes is not None:
+        return Prepared({}, {"strips": refpix_stripes.strips(flagged)})
     b = BORDER
     inner = flagged[b:-b, b:-b]
     if inner.size and inner.any():
@@ -98,6 +100,8 @@ def bind(context: Context) -> Bound:
         return refpix_mir.bind(context)
     if context.meta.is_irs2:
         return refpix_irs2.bind(context)
+    if context.meta.stripes is not None:
+        return refpix_stripes.bind(context)
     kernels = context.references.get("sirskernel")
     if refpix_sirs.uses(context.meta, context.params) and kernels is not None and kernels.arrays:
         return refpix_sirs.bind(context)

@@ -5,6 +5,7 @@ The method is told in `refpix`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,22 +119,22 @@ def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def all_means(values, parity, parities, limit, means):
-    """Clipped means of all valid reference pixels of every frame, by column parity.
+def lane_means(values, starts, limit, means):
+    """Clipped means of reference pixels by frame and lane.
 
-    ``values`` (frames, pixels) float32 in the order of reading; ``parity`` (pixels); ``means`` (frames,
-    parities or more) float32.
+    ``values`` (frames, pixels) float32, in each lane in the order of reading; lane k has pixels starts[k] to
+    starts[k + 1]; ``means`` (frames, lanes) float32 is filled.
     """
     frames, pixels = values.shape
     work = np.empty(pixels, np.float32)
     for f in range(frames):
-        for p in range(parities):
+        for lane in range(len(starts) - 1):
             n = 0
-            for k in range(pixels):
-                if (parities == 1 or parity[k] == p) and not np.isnan(values[f, k]):
+            for k in range(starts[lane], starts[lane + 1]):
+                if not np.isnan(values[f, k]):
                     work[n] = values[f, k]
                     n += 1
-            means[f, p] = clipped_mean(work, n, limit)
+            means[f, lane] = clipped_mean(work, n, limit)
 
 
 @kernel
@@ -197,7 +198,81 @@ class Tile:
     flags: np.ndarray = field(default_factory=lambda: np.empty(0, "u4"))  # (rows, columns)
 
 
-class ReferencePixels:
+class Strips:
+    """Gathers some strips of every frame.
+
+    Attributes
+    ----------
+    strips : list of Tile
+    first : int
+        The first integration of those that are looked at.
+    dark_columns : bool
+        All that is gathered counts as reference pixels.
+    """
+
+    def __init__(self, meta: ExposureMeta, strips: list[Tile]) -> None:
+        self.meta, self.strips, self.first = meta, strips, 0
+        self.dark_columns = has_dark_columns(meta)
+
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """The strips that hold reference pixels."""
+        return [(t.rows, t.columns) for t in self.strips]
+
+    def begin(self, first: int, last: int) -> None:
+        """Integrations ``first`` to ``last`` (half open) come next."""
+        self.first = first
+        for t in self.strips:
+            shape = (t.rows.stop - t.rows.start, t.columns.stop - t.columns.start)
+            t.values = np.empty((last - first, self.meta.ngroups, *shape), "f4")
+            t.flags = np.empty(shape, "u4")
+
+    def absorb(self, w: Window, lo: int, hi: int) -> None:
+        """Keep the core of rows lo to hi of the tile that the window works on."""
+        t = self.strips[w.tile]
+        r0, r1, c0, c1 = w.core(lo, hi)
+        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
+        to = slice(lo + r0 - t.rows.start, lo + r1 - t.rows.start)
+        x = slice(w.x0 + c0 - t.columns.start, w.x0 + c1 - t.columns.start)
+        t.values[:, :, to, x] = w.data[rows, ..., c0:c1].transpose(1, 2, 0, 3)
+        t.flags[to, x] = w.pdq[rows, c0:c1]
+        if self.dark_columns:
+            t.flags[to, x] |= np.uint32(REFERENCE_PIXEL)
+
+    def by_lane(self, lane_of: Callable[[np.ndarray, np.ndarray], np.ndarray], lanes: int) -> Lanes:
+        """Valid reference pixels of all strips by lane, in each in the order of reading.
+
+        ``lane_of(rows, columns)`` gives the lanes, 0 to ``lanes`` - 1, of pixels.
+        """
+        values, rows, columns = [], [], []
+        for t in self.strips:
+            y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
+            values.append(t.values[:, :, y, x].reshape(t.values.shape[0] * t.values.shape[1], y.size))
+            rows.append(y + t.rows.start)
+            columns.append(x + t.columns.start)
+        along, across = np.concatenate(columns), np.concatenate(rows)
+        lane = lane_of(across, along)
+        if abs(self.meta.fastaxis) == 2:
+            along, across = across, along
+        order = np.lexsort((along * np.sign(self.meta.fastaxis), across * np.sign(self.meta.slowaxis), lane))
+        starts = np.searchsorted(lane[order], np.arange(lanes + 1))
+        return Lanes(np.ascontiguousarray(np.concatenate(values, axis=1)[:, order]), starts)
+
+
+@dataclass
+class Lanes:
+    """Reference pixels of frames by lane: ``values`` (frames, pixels) float32, ``starts`` (lanes + 1)."""
+
+    values: np.ndarray
+    starts: np.ndarray
+
+    def means(self, limit: float) -> np.ndarray:
+        """Clipped means (frames, lanes) float32; 0 in lanes without any."""
+        found = np.empty((len(self.values), len(self.starts) - 1), np.float32)
+        lane_means(self.values, self.starts, limit, found)
+        return np.nan_to_num(found, nan=0.0)
+
+
+class ReferencePixels(Strips):
     """Gathers the reference pixels of every frame and derives its corrections.
 
     Attributes
@@ -215,7 +290,9 @@ class ReferencePixels:
     """
 
     def __init__(self, context: Context, flagged: list[Tile]) -> None:
-        self.meta, self.params = meta, params = context.meta, context.params
+        self.params = params = context.params
+        meta = context.meta
+        super().__init__(meta, flagged)
         self.single = context.shared.get("first_frame", True)
         self.transposed = abs(meta.fastaxis) == 2
         self.parities = 2 if params.odd_even_columns else 1
@@ -229,16 +306,15 @@ class ReferencePixels:
         self.stripe = self.along // meta.noutputs if self.four else self.along
         sides = self.four and params.use_side_ref_pixels and (self.at_left or self.at_right)
         frames = (meta.nints, meta.ngroups)
-        self.dark_columns = has_dark_columns(meta)
         self.stripes = np.zeros((*frames, meta.noutputs if self.four else 1, 2))
         self.side = np.zeros((*frames, self.across if sides else 0))
-        self._tiles = self._edges() if self.four else flagged
-        self._first = 0
+        if self.four:
+            self.strips = self._edges()
 
     @property
     def rounds(self) -> bool:
         """Whether the first of the frames that are looked at is to be rounded."""
-        return self.single and self._first == 0
+        return self.single and self.first == 0
 
     def _edges(self) -> list[Tile]:
         """Bottom, top, left and right of the detector frame; empty where the read-out does not reach."""
@@ -259,48 +335,24 @@ class ReferencePixels:
             strip(self.at_right and side, True, False),
         ]
 
-    def tiles(self) -> list[tuple[slice, slice]]:
-        """The strips that hold reference pixels."""
-        return [(t.rows, t.columns) for t in self._tiles]
-
-    def begin(self, first: int, last: int) -> None:
-        """Integrations ``first`` to ``last`` (half open) come next."""
-        self._first = first
-        for t in self._tiles:
-            shape = (t.rows.stop - t.rows.start, t.columns.stop - t.columns.start)
-            t.values = np.empty((last - first, self.meta.ngroups, *shape), "f4")
-            t.flags = np.empty(shape, "u4")
-
-    def absorb(self, w: Window, lo: int, hi: int) -> None:
-        """Keep the core of rows lo to hi of the tile that the window works on."""
-        t = self._tiles[w.tile]
-        r0, r1, c0, c1 = w.core(lo, hi)
-        rows = slice(lo - w.y0 + r0, lo - w.y0 + r1)
-        to = slice(lo + r0 - t.rows.start, lo + r1 - t.rows.start)
-        x = slice(w.x0 + c0 - t.columns.start, w.x0 + c1 - t.columns.start)
-        t.values[:, :, to, x] = w.data[rows, ..., c0:c1].transpose(1, 2, 0, 3)
-        t.flags[to, x] = w.pdq[rows, c0:c1]
-        if self.dark_columns:
-            t.flags[to, x] |= np.uint32(REFERENCE_PIXEL)
-
     def finish(self) -> None:
         """Derive the corrections of the integrations that were seen."""
-        if not self._tiles:
+        if not self.strips:
             return
-        n = self._tiles[0].values.shape[0]
-        at = slice(self._first, self._first + n)
+        n = self.strips[0].values.shape[0]
+        at = slice(self.first, self.first + n)
         stripes = self.stripes[at].reshape(n * self.meta.ngroups, *self.stripes.shape[2:])
         if self.four:
-            bottom, top, left, right = (self._detector(t.values) for t in self._tiles)
-            goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self._tiles]
+            bottom, top, left, right = (self._detector(t.values) for t in self.strips)
+            goods = [self._detector((t.flags & DO_NOT_USE) == 0) for t in self.strips]
             stripes[:] = average(self._levels(bottom, goods[0]), self._levels(top, goods[1]))
             if self.rounds:
                 stripes[0] = stripes[0].astype(np.float32)
             if self.side.size:
                 self.smooth(at, [left, right], goods[2:], stripes)
         else:
-            stripes[:, 0] = np.nan_to_num(self._one_output(), nan=0.0)
-        for t in self._tiles:
+            stripes[:, 0] = self._one_output()
+        for t in self.strips:
             t.values = t.values[:0]
 
     def smooth(self, at: slice, sides: list[np.ndarray], goods: list[np.ndarray], levels: np.ndarray) -> None:
@@ -339,32 +391,15 @@ class ReferencePixels:
 
     def _one_output(self) -> np.ndarray:
         """Means of all valid reference pixels (frames, 2)."""
-        values, parity = self._valid()
-        means = np.full((len(values), 2), np.nan, np.float32)
-        p = self.parities
-        all_means(values, parity, p, self.limit, means)
-        means[:, p:] = means[:, :1]
-        return means
+        fast = 0 if self.transposed else 1
+        means = self.by_lane(lambda *place: place[fast] % self.parities, self.parities).means(self.limit)
+        return np.repeat(means, 3 - self.parities, axis=1)
 
     def _detector(self, a: np.ndarray) -> np.ndarray:
         """Frames of a tile, or its flags, with the fast axis last."""
         if a.ndim == 4:
             a = a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
         return np.ascontiguousarray(a.swapaxes(-1, -2) if self.transposed else a)
-
-    def _valid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Valid reference pixels of all tiles (frames, pixels), in the order of reading, and their parity."""
-        values, rows, columns = [], [], []
-        for t in self._tiles:
-            y, x = np.nonzero((t.flags & (REFERENCE_PIXEL | DO_NOT_USE)) == REFERENCE_PIXEL)
-            values.append(t.values[:, :, y, x].reshape(t.values.shape[0] * t.values.shape[1], y.size))
-            rows.append(y + t.rows.start)
-            columns.append(x + t.columns.start)
-        along, across = np.concatenate(columns), np.concatenate(rows)
-        if self.transposed:
-            along, across = across, along
-        order = np.lexsort((along * np.sign(self.meta.fastaxis), across * np.sign(self.meta.slowaxis)))
-        return np.ascontiguousarray(np.concatenate(values, axis=1)[:, order]), (along & 1)[order]
 
 
 def has_dark_columns(meta: ExposureMeta) -> bool:

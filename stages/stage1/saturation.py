@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upramp.stages.core import dq
+from upramp.stages.core import dq, stripes
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
@@ -79,6 +79,7 @@ def bind(context: Context) -> Bound:
         return saturation_irs2.bind(context)
     meta, n = context.meta, context.params.n_pix_grow_sat
     ref = context.references["saturation"]
+    rows, columns = stripes.edges(meta)
     patterned = several_frames(meta, context.params)
     if patterned and "superbias" in context.references:
         bias = context.references["superbias"]["bias"]
@@ -96,14 +97,15 @@ def bind(context: Context) -> Bound:
     def spread(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
         near, first = w.haloed(lo, hi, n)
-        grow(w.gdq[s], w.planes[OWN][near], first, n)
+        grow(w.gdq[s], w.planes[OWN][near], first, n, rows - (lo - first), columns - w.x0)
         if patterned:
             inferred = w.planes[INFERRED][s]
             infer(w.data[s], w.gdq[s], inferred, ref["threshold"], bias, meta.nframes, lo, w.x0)
 
     def spread_inferred(w: Window, lo: int, hi: int) -> None:
         near, first = w.haloed(lo, hi, n)
-        grow(w.gdq[w.rows(lo, hi)], w.planes[INFERRED][near], first, n)
+        marks = w.planes[INFERRED][near]
+        grow(w.gdq[w.rows(lo, hi)], marks, first, n, rows - (lo - first), columns - w.x0)
 
     stations = [Station(find, planes={OWN: np.uint8}), Station(spread, halo=n)]
     if patterned:

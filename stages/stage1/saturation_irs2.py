@@ -17,6 +17,7 @@ from upramp.stages.core.step import Bound, Context, Station, Window
 from upramp.stages.stage1 import irs2
 from upramp.stages.stage1.saturation_search import detect, grow, sudden
 
+WHOLE = np.array([0, 1 << 30])  # one region
 OWN = "saturation.own"
 
 
@@ -60,7 +61,7 @@ def bind(context: Context) -> Bound:
         near, first = w.haloed(lo, hi, reach)
         around = light[lo - first : lo - first + near.stop - near.start]
         marks, gdq = w.planes[OWN][near][around], w.gdq[s][pick]
-        grow(gdq, marks, int(before[lo] - before[lo - first]), n)
+        grow(gdq, marks, int(before[lo] - before[lo - first]), n, WHOLE, WHOLE)
         w.gdq[s][pick] = gdq
 
     return Bound([Station(find, planes={OWN: np.uint8}), Station(spread, halo=reach)])

@@ -53,37 +53,48 @@ def detect(data, gdq, pdq, own, threshold, flags, y0, x0, core):
 
 
 @kernel
-def grow(gdq, marks, first, n):
+def grow(gdq, marks, first, n, ys, xs):
     """Join the marks of all pixels in the box of 2n + 1 around each pixel to its flags, in place.
 
     ``gdq`` (rows, nints, ngroups, columns) uint8; row 0 of it is row ``first`` of ``marks`` (uint8: the flag
-    to grow, or 0), which has up to n rows more on either side.
+    to grow, or 0), which has up to n rows more on either side. Marks do not grow from one region into
+    another: ``ys`` and ``xs`` (int64) tell the first rows and columns of all regions, and the ends, relative
+    to ``marks``, and may reach beyond it.
     """
     rows, nints, ngroups, columns = gdq.shape
+    whole = np.zeros(columns, np.uint8)
     near = np.zeros(columns + 2 * n, np.uint8)
-    middle = near[n : n + columns]
+    own = 0
     for r in range(rows):
-        above = max(first + r - n, 0)
-        below = min(first + r + n + 1, marks.shape[0])
+        while ys[own + 1] <= first + r:
+            own += 1
+        above = max(first + r - n, ys[own], 0)
+        below = min(first + r + n + 1, ys[own + 1], marks.shape[0])
         for i in range(nints):
             for g in range(ngroups):
                 m = marks[above, i, g]
                 found = np.uint8(0)
                 for c in range(columns):
-                    middle[c] = m[c]
+                    whole[c] = m[c]
                     found |= m[c]
                 for y in range(above + 1, below):
                     m = marks[y, i, g]
                     for c in range(columns):
-                        middle[c] |= m[c]
+                        whole[c] |= m[c]
                         found |= m[c]
                 if found == 0:
                     continue
-                q = gdq[r, i, g]
-                for k in range(2 * n + 1):
-                    shifted = near[k : k + columns]
-                    for c in range(columns):
-                        q[c] |= shifted[c]
+                for s in range(len(xs) - 1):
+                    a, b = max(xs[s], 0), min(xs[s + 1], columns)
+                    if b <= a:
+                        continue
+                    near[n : n + b - a] = whole[a:b]
+                    near[n + b - a : 2 * n + b - a] = 0
+                    q = gdq[r, i, g, a:b]
+                    for k in range(2 * n + 1):
+                        shifted = near[k : k + b - a]
+                        for c in range(b - a):
+                            q[c] |= shifted[c]
 
 
 @kernel

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from upramp.stages.core import runner, windows
+from upramp.stages.core.stripes import Stripes
 from upramp.stages.pipelines import MID_INFRARED, NEAR_INFRARED
 from upramp.stages.stage1 import irs2, refpix_border
 
@@ -203,4 +204,29 @@ def test_fused_with_interleaved_reference_pixels(through):
     assert same(fused.data, single.data)
     assert same(fused.gdq, single.gdq)
     assert single.products["rate.sci"].shape == (2048, 16)
+    assert fused.report.passes < single.report.passes
+
+
+@pytest.mark.parametrize("fastaxis", [1, -2])
+def test_fused_with_superstripes(through, fastaxis):
+    """Regions side by side before refpix, a picture of the detector after it."""
+    stripes = Stripes(4, 0, 8, 0, 1, 1, 8, 3)
+    apart, whole = ((36, 30), (24, 30)) if fastaxis == 1 else ((30, 36), (30, 24))
+    data = scene(6, (2, 4, *apart))[0]
+    rng = np.random.default_rng(7)
+    early, refs = references(rng, *apart, 4), references(rng, *whole, 4)
+    mask = np.where(np.arange(36) % 12 < 4, REFERENCE_PIXEL, 0).astype(np.uint32)
+    early["mask"] = {"DQ": np.broadcast_to(mask[:, None] if fastaxis == 1 else mask, apart)}
+    refs |= {key: early[key] for key in ("mask", "superbias", "saturation")}
+    facts = {"stripes": stripes, "fastaxis": fastaxis, "slowaxis": 2 if fastaxis == 1 else -1}
+    facts |= {"xstart": 1, "ystart": 1, "nframes": 2, "frame_divisor": 4, "gain_factor": 1.5}
+    every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
+    single = calibrate(through, data, refs, "near", every, without="ipc", **facts)
+    options = {"threads": 2, "budget_bytes": 60_000}
+    fused = calibrate(through, data, refs, "near", options, without="ipc", **facts)
+    for name, a in single.products.items():
+        assert same(fused.products[name], a), name
+    assert same(fused.data, single.data)
+    assert same(fused.gdq, single.gdq)
+    assert single.products["rate.sci"].shape == whole
     assert fused.report.passes < single.report.passes

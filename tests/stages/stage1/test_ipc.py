@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.errors import Misconfigured, Unprocessable
+from upramp.stages.core.stripes import Stripes
 from upramp.stages.stage1.ipc import STEP, lit
 
 KERNEL = np.array([[1.0, 2, 3], [4, 100, 6], [7, 8, 9]])
@@ -88,3 +89,10 @@ def test_margins_of_a_window_are_enough(apply):
 def test_kernel_of_the_wrong_shape_is_refused(apply, shape):
     with pytest.raises(Misconfigured, match="odd size"):
         apply(STEP, np.ones((1, 1, 4, 4)), {"ipc": {"SCI": np.ones(shape)}})
+
+
+def test_superstripes_are_refused(apply):
+    """What lies beside a pixel in their frames is not its neighbour on the detector."""
+    stripes = Stripes(0, 0, 0, 0, 0, 0, 4, 2)
+    with pytest.raises(Unprocessable, match="2 superstripes, whose neighbours ipc does not know"):
+        apply(STEP, np.ones((1, 1, 8, 5)), {"ipc": {"SCI": np.ones((3, 3))}}, stripes=stripes)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared
 from upramp.stages.core.step import Context, Window
+from upramp.stages.core.stripes import Stripes
 from upramp.stages.stage1.saturation import STEP, Params
 
 SATURATED, FLOOR, NO_CHECK = 2, 65, 1 << 21
@@ -74,6 +75,25 @@ def test_growth_is_a_box_clipped_at_the_edges_group_by_group(apply, n):
     assert not out.gdq[1, 0].any()
     assert (out.gdq[1, 1:] == corner).all()
     assert out.counters["saturation.ramps"] == 2
+
+
+@pytest.mark.parametrize("slowaxis", [1, 2])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_growth_ends_at_the_edge_of_a_superstripe(apply, slowaxis, batch):
+    """Three regions of four lines, a saturated pixel at the edge of the middle one."""
+    counts, expected = np.ones((1, 1, 12, 12)), np.zeros((12, 12), int)
+    counts[0, 0, 4, 7] = 200
+    if slowaxis == 1:
+        expected[2:7, 5:8] = SATURATED
+    else:
+        expected[4:7, 5:10] = SATURATED
+    stripes = Stripes(0, 0, 0, 0, 0, 0, 4, 3)
+    refs = {"saturation": {"SCI": np.full((12, 12), 100.0)}}
+    facts = {"fastaxis": 3 - slowaxis, "slowaxis": slowaxis, "stripes": stripes}
+    for columns in ((0, 12), (2, 11)):
+        params = {"n_pix_grow_sat": 2}
+        out = apply(STEP, counts, refs, params=params, batch=batch, columns=columns, **facts)
+        assert np.array_equal(out.gdq[0, 0], expected[:, slice(*columns)])
 
 
 def test_floor_does_not_grow_and_is_counted(apply):
