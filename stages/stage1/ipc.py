@@ -43,27 +43,31 @@ def convolve(data, counts, weights, first, y0, x0, light):
     h, w = weights.shape[0] // 2, weights.shape[1] // 2
     top, bottom = light[0] - y0, light[1] - y0
     left, right = max(light[2] - x0, 0), min(light[3] - x0, columns)
+    places, middle = (2 * h + 1) * (2 * w + 1), (2 * h + 1) * (2 * w + 1) // 2
     total = np.empty(columns, np.float32)
     for r in range(max(top, 0), min(bottom, rows)):
         for i in range(nints):
             for g in range(ngroups):
                 total[:] = 0
-                for dy in range(-h, h + 1):
+                for n in range(places + 1):
+                    # the pixel itself comes last, as in the observatory's package: roundings agree
+                    place = places - 1 - n if n < places else middle
+                    if place == middle and n < places:
+                        continue
+                    dy, dx = place // (2 * w + 1) - h, place % (2 * w + 1) - w
                     y = first + r + dy
                     if not top <= r + dy < bottom or not 0 <= y < counts.shape[0]:
                         continue
-                    source = counts[y, i, g]
-                    for dx in range(-w, w + 1):
-                        a, b = max(left, left - dx), min(right, right - dx)
-                        near, into = source[a + dx : b + dx], total[a:b]
-                        if weights.shape[2] == 1:
-                            k = weights[h - dy, w - dx, 0, 0]
-                            for c in range(b - a):
-                                into[c] += k * near[c]
-                        else:
-                            kernels = weights[h - dy, w - dx, y0 + r, x0 + a : x0 + b]
-                            for c in range(b - a):
-                                into[c] += kernels[c] * near[c]
+                    a, b = max(left, left - dx), min(right, right - dx)
+                    near, into = counts[y, i, g, a + dx : b + dx], total[a:b]
+                    if weights.shape[2] == 1:
+                        k = weights[h - dy, w - dx, 0, 0]
+                        for c in range(b - a):
+                            into[c] += k * near[c]
+                    else:
+                        kernels = weights[h - dy, w - dx, y0 + r, x0 + a : x0 + b]
+                        for c in range(b - a):
+                            into[c] += kernels[c] * near[c]
                 d = data[r, i, g]
                 for c in range(left, right):
                     d[c] = total[c]
