@@ -107,6 +107,15 @@ KINDS = (
         {"detector": "MIRIMAGE", "subarray": "SUB64"},
         {"emicorr": {"skip": False, "algorithm": "sequential"}},
     ),
+    # NIRSpec's spectra, a whole frame and a subarray, whose noise is fitted by frequencies.
+    Kind(
+        {"detector": "NRS2", "subarray": "FULL", "exp_type": "NRS_MSASPEC"},
+        {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
+    ),
+    Kind(
+        {"detector": "NRS1", "subarray": "SUB2048", "exp_type": "NRS_BRIGHTOBJ"},
+        {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
+    ),
 )
 
 

@@ -33,8 +33,10 @@ from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Step
 from upramp.stages.stage1 import draft_rate, flicker_auto, flicker_background
-from upramp.stages.stage1.flicker_cleaning import Cleaning
-from upramp.stages.stage1.flicker_lines import BACKGROUND, clip_background
+from upramp.stages.stage1.flicker_cleaning import Cleaning, Fitter
+from upramp.stages.stage1.flicker_fft import Frequencies
+from upramp.stages.stage1.flicker_fft_blocks import FILTER, FILTERS, Blocks
+from upramp.stages.stage1.flicker_lines import BACKGROUND, Lines, clip_background
 from upramp.stages.stage1.flicker_median_image import MedianImage
 from upramp.stages.stage1.flicker_scene import Scenes
 
@@ -145,10 +147,7 @@ def unsupported(params: Params) -> list[str]:
     asked = {
         "mask_science_regions": "science regions are not masked",
     }
-    notices = [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
-    if params.fit_method == "fft":
-        notices.append("fit_method: fft is not done; medians are taken")
-    return notices
+    return [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
 
 
 def bind(context: Context) -> Bound:
@@ -165,12 +164,10 @@ def bind(context: Context) -> Bound:
     image = MedianImage(cube((meta.ngroups, *frame)), np.ones(meta.nints, np.float32)) if by_median else None
     rates = cube((meta.nints, *frame)) if by_median or (not p.single_mask and given is None) else None
     scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, None, flat, None, given)
-    along_rows = meta.instrument != "MIRI" and abs(meta.slowaxis) == 2
     masks = _mask_product(context, scenes.one_for_all) if p.save_mask else None
     background = _group_product(context, "flicker_bkg") if p.save_background else None
     noise = _group_product(context, "flicker_noise") if p.save_noise else None
-    channels = _channels(meta, p.fit_by_channel)
-    cleaning = Cleaning(p, scenes, along_rows, channels, flat, image, masks, background, noise)
+    cleaning = Cleaning(p, scenes, _fitter(meta, p), flat, image, masks, background, noise)
     return Bound([], frames=partial(_choose_and_clean, cleaning, field) if auto else cleaning.work)
 
 
@@ -179,24 +176,33 @@ def chooses(meta: ExposureMeta, params: Params) -> bool:
     return params.autoparam and meta.exp_type in flicker_auto.LIMITS
 
 
-def _channels(meta: ExposureMeta, by_channel: bool) -> int:
-    """Into how many parts lines are cut."""
-    return CHANNELS if by_channel and meta.is_full_frame and meta.instrument != "MIRI" else 1
+def _along_rows(meta: ExposureMeta) -> bool:
+    """Whether lines of common noise are rows of the arrays: the fast axis; in the mid infrared, columns."""
+    return meta.instrument != "MIRI" and abs(meta.slowaxis) == 2
+
+
+def _fitter(meta: ExposureMeta, params: Params) -> Fitter:
+    """How noise is fitted."""
+    frame = (meta.ny, meta.nx)
+    if params.fit_method == "fft":
+        shift = -1 if meta.detector == "NRS2" else 1
+        if meta.is_full_frame:
+            return Frequencies(frame, shift)
+        return Blocks(frame, shift, FILTERS.get(meta.subarray, FILTER))
+    by_channel = params.fit_by_channel and meta.is_full_frame and meta.instrument != "MIRI"
+    return Lines(frame, _along_rows(meta), CHANNELS if by_channel else 1)
 
 
 def _choose_and_clean(cleaning: Cleaning, field: np.ndarray | None, ramps: Ramps, crew: Crew) -> None:
     """Choose parameters, and clean with them; ``field``: the flat field, if there is one."""
     rate = cleaning.scenes.draft.exposure(ramps, crew)
-    chosen = flicker_auto.choose(rate, field, ramps.meta.exp_type, cleaning.along_rows)
+    chosen = flicker_auto.choose(rate, field, ramps.meta.exp_type, _along_rows(ramps.meta))
     for name, value in chosen.items():
         crew.counters[f"clean_flicker_noise.{name}"] += int(value in (True, "model"))
-    replace(
-        cleaning,
-        params=replace(cleaning.params, **chosen),
-        scenes=replace(cleaning.scenes, flat=field, rate=rate),
-        channels=_channels(ramps.meta, chosen["fit_by_channel"]),
-        flat=field,
-    ).work(ramps, crew)
+    params = replace(cleaning.params, **chosen)
+    scenes = replace(cleaning.scenes, flat=field, rate=rate)
+    fitter = _fitter(ramps.meta, params)
+    replace(cleaning, params=params, scenes=scenes, fitter=fitter, flat=field).work(ramps, crew)
 
 
 def _mask_product(context: Context, single: bool) -> Cube | np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,18 +16,28 @@ from upramp.stages.stage1 import flicker_background
 from upramp.stages.stage1.flicker_lines import (
     BACKGROUND,
     clip_background,
-    column_medians,
     difference,
     residual,
-    row_medians,
-    subtract,
-    subtract_scaled,
     take_level,
 )
 from upramp.stages.stage1.flicker_median_image import MedianImage
 from upramp.stages.stage1.flicker_scene import Scenes
 
-LINES = 16 << 20  # bytes of line noise that are held at once
+NOISE = 16 << 20  # bytes of noise that are held at once
+
+
+class Fitter(Protocol):
+    """A way to fit the noise of a frame, as an array of its own; the noise of a sum is the sum of noises."""
+
+    @property
+    def size(self) -> int:
+        """Elements of one frame's noise."""
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Noise of an image (ny, nx; float32) with NaN where it is of no use. The image may change."""
+
+    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
+        """Take noise (float64) off ``frame`` (ny, nx; float32) in place; with a flat field, times that."""
 
 
 class Benches:
@@ -59,10 +69,8 @@ class Cleaning:
     ----------
     params : Params
     scenes : Scenes
-    along_rows : bool
-        Lines are rows of the arrays, else columns;
-    channels : int
-        cut into so many parts.
+    fitter : Fitter
+        How noise is fitted to what is background.
     flat : ndarray, float32, shape (ny, nx), or None
         Flat field.
     median_image : MedianImage or None
@@ -74,8 +82,7 @@ class Cleaning:
 
     params: Any
     scenes: Scenes
-    along_rows: bool
-    channels: int
+    fitter: Fitter
     flat: np.ndarray | None
     median_image: MedianImage | None
     masks: Cube | np.ndarray | None
@@ -83,27 +90,47 @@ class Cleaning:
     noise: Cube | None
 
     def work(self, ramps: Ramps, crew: Crew) -> None:
-        """Clean all integrations, some at a time."""
+        """Clean all integrations, some at a time; if they are many, or noise takes room, some groups."""
         meta, scenes = ramps.meta, self.scenes
         benches = Benches(meta.ny * meta.nx)
         if self.median_image is not None and scenes.rates is not None:
             self.median_image.look(scenes.draft, ramps, crew, scenes.rates)
         elif not scenes.one_for_all and scenes.given is None and scenes.rates is not None:
             scenes.draft.integrations(ramps, crew, scenes.rates)
-        lines = meta.ny if self.along_rows else meta.nx
         groups = range(1 if self.median_image is None else 0, meta.ngroups)
-        step = max(1, LINES // (8 * lines * self.channels * meta.ngroups)) if scenes.one_for_all else 1
+        at_once = max(1, NOISE // (8 * self.fitter.size))
+        step = max(1, at_once // len(groups)) if scenes.one_for_all else 1
+        parts = [groups[k : k + at_once] for k in range(0, len(groups), at_once)]
         for i0 in range(0, meta.nints, step):
-            some = range(i0, min(i0 + step, meta.nints))
             if i0 == 0 or not scenes.one_for_all:
                 mask = scenes.mask(ramps, crew, i0)
                 self._keep_mask(i0, mask)
+            some = range(i0, min(i0 + step, meta.nints))
+            self._clean(ramps, crew, benches, mask, some, parts)
+
+    def _clean(
+        self,
+        ramps: Ramps,
+        crew: Crew,
+        benches: Benches,
+        mask: np.ndarray,
+        some: range,
+        parts: Sequence[range],
+    ) -> None:
+        """Clean some integrations, one part of their groups after the other."""
+        before: dict[tuple[int, int], np.ndarray] = {}  # groups as they were, where they are needed again
+        sums: Any = 0.0
+        for groups in parts:
             places = [(i, g) for i in some for g in groups]
-            found = crew.each(partial(self._measure, ramps, mask, benches), places)
-            noise = np.array(found, np.float64).reshape(len(some), len(groups), self.channels, lines)
+            found = crew.each(partial(self._measure, ramps, mask, benches, before), places)
+            noise = np.array(found, np.float64).reshape(len(some), len(groups), *found[0].shape)
             if self.median_image is None:
-                noise = np.cumsum(noise, axis=1)
-            total = noise.astype(np.float32).reshape(-1, self.channels, lines)
+                noise[:, 0] += sums
+                np.cumsum(noise, axis=1, out=noise)
+                sums = noise[:, -1].copy()
+                if groups is not parts[-1]:
+                    before = {(i, groups[-1]): ramps.read(i, groups[-1]) for i in some}
+            total = noise.reshape(-1, *found[0].shape)
             crew.each(partial(self._subtract, ramps), zip(places, total, strict=True))
 
     def _keep_mask(self, i: int, mask: np.ndarray) -> None:
@@ -113,16 +140,23 @@ class Cleaning:
             self.masks.write(i, mask)
 
     def _measure(
-        self, ramps: Ramps, mask: np.ndarray, benches: Benches, place: tuple[int, int]
+        self,
+        ramps: Ramps,
+        mask: np.ndarray,
+        benches: Benches,
+        before: Mapping[tuple[int, int], np.ndarray],
+        place: tuple[int, int],
     ) -> np.ndarray:
-        """Noise of lines (channels, lines), float32: from the group before to this one, or of this one."""
+        """Noise from the group before to this one, or of this one; ``before``: groups that were changed."""
         i, g = place
         image = ramps.read(i, g)
         if self.median_image is not None:
             background = self.median_image.read(i, g)
             residual(image, background, mask)
         else:
-            difference(image, ramps.read(i, g - 1), ramps.read_flags(i, g), mask)
+            earlier = before.get((i, g - 1))
+            earlier = ramps.read(i, g - 1) if earlier is None else earlier
+            difference(image, earlier, ramps.read_flags(i, g), mask)
         if self.flat is not None:
             image /= self.flat
         if self.median_image is None:
@@ -130,9 +164,7 @@ class Cleaning:
                 background = np.nan_to_num(self._take_background(image, bench))
         if self.background is not None:
             self.background.write(i, g, np.broadcast_to(background, image.shape))
-        noise = np.empty((self.channels, image.shape[0 if self.along_rows else 1]), np.float32)
-        (row_medians if self.along_rows else column_medians)(image, self.channels, noise)
-        return noise
+        return self.fitter.fit(image)
 
     def _take_background(self, image: np.ndarray, bench: tuple[np.ndarray, np.ndarray]) -> Any:
         """Take the background off ``image``, make NaN what does not belong to it; the background."""
@@ -154,10 +186,7 @@ class Cleaning:
         (i, g), noise = what
         frame = ramps.read(i, g)
         before = frame.copy() if self.noise is not None else frame
-        if self.flat is not None:
-            subtract_scaled(frame, noise, self.along_rows, self.flat)
-        else:
-            subtract(frame, noise, self.along_rows)
+        self.fitter.subtract(frame, noise, self.flat)
         ramps.write(i, g, frame)
         if self.noise is not None:
             self.noise.write(i, g, frame - before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET
@@ -175,3 +177,34 @@ def subtract_scaled(frame, noise, along_rows, flat):
             line, factors, lines = frame[y], flat[y], noise[y // height]
             for x in range(nx):
                 line[x] -= lines[x] * factors[x]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Fits medians of lines, of frames (ny, nx). Noise is (channels, lines).
+
+    ``along_rows``: lines are rows of the arrays, else columns; ``channels``: cut into so many parts.
+    """
+
+    shape: tuple[int, int]
+    along_rows: bool
+    channels: int
+
+    @property
+    def size(self) -> int:
+        """Elements of one frame's noise."""
+        return self.channels * self.shape[0 if self.along_rows else 1]
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Noise of an image with NaN where it is of no use, float32."""
+        found = np.empty((self.channels, self.size // self.channels), np.float32)
+        (row_medians if self.along_rows else column_medians)(image, self.channels, found)
+        return found
+
+    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
+        """Take noise off ``frame`` in place; with a flat field, times that."""
+        single = noise.astype(np.float32)
+        if flat is None:
+            subtract(frame, single, self.along_rows)
+        else:
+            subtract_scaled(frame, single, self.along_rows, flat)

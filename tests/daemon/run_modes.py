@@ -55,6 +55,14 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"subarray": "SUB72P", "nints": 2},
         {"clean_flicker_noise": {"skip": False, "background_method": "median_image"}},
     ),
+    "flicker, frequencies": (
+        {"detector": "NRS1", "subarray": "FULL", "exp_type": "NRS_IFU"},
+        {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
+    ),
+    "flicker, frequencies of a subarray": (
+        {"detector": "NRS2", "subarray": "SUB72", "exp_type": "NRS_FIXEDSLIT"},
+        {"clean_flicker_noise": {"skip": False, "fit_method": "fft", "background_method": None}},
+    ),
     "no odd and even": (
         {"subarray": "FULL"},
         {"refpix": {"odd_even_columns": False, "side_smoothing_length": 5}},

@@ -91,6 +91,32 @@ NIRISS = Scene(
 )
 
 
+DARK: dict[str, Any] = {"background": 0.0, "whole": True, "effects": _flicker()}
+"""NIRSpec's spectra are dark between the traces: reference pixels look like the rest."""
+
+SPECTRUM = Scene(
+    Observation(detector="NRS1", ny=2048, nx=2048, ngroups=4, readpatt="NRSRAPID", exp_type="NRS_MSASPEC"),
+    stars=1500,
+    **DARK,
+)
+OTHER_SPECTRUM = replace(SPECTRUM, observation=replace(SPECTRUM.observation, detector="NRS2", ngroups=3))
+BRIGHT = Scene(
+    Observation(
+        detector="NRS1", subarray="SUB2048", ny=32, nx=2048, xstart=1, ystart=1025, ngroups=6, nints=3,
+        tframe=5.0, exp_type="NRS_BRIGHTOBJ", tso=True,
+    ),
+    **DARK,
+)  # fmt: skip
+ALLSLITS = Scene(
+    Observation(
+        detector="NRS2", subarray="ALLSLITS", ny=256, nx=2048, xstart=1, ystart=897, ngroups=4, tframe=5.0,
+        exp_type="NRS_FIXEDSLIT",
+    ),
+    stars=200,
+    **DARK,
+)  # fmt: skip
+
+
 def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
     options = {"skip": False, **more.pop("options", {})}
     make = partial(more.pop("write", write), scene, serial=serial)
@@ -201,4 +227,33 @@ ROWS: tuple[Row, ...] = (
         908,
         options={"autoparam": True},
     ),
+    _row(
+        "flicker_fft",
+        "fit_method fft, NIRSpec MOS, NRS1 full frame",
+        SPECTRUM,
+        909,
+        options={"fit_method": "fft"},
+    ),
+    _row(
+        "flicker_fft_other",
+        "fft, NRS2 full frame, no background taken off",
+        OTHER_SPECTRUM,
+        910,
+        options={"fit_method": "fft", "background_method": None},
+    ),
+    _row(
+        "flicker_fft_bright",
+        "fft, NIRSpec SUB2048, 3 x 6 groups",
+        BRIGHT,
+        911,
+        options={"fit_method": "fft"},
+    ),
+    _row(
+        "flicker_fft_slits",
+        "fft, NIRSpec ALLSLITS, NRS2",
+        ALLSLITS,
+        912,
+        options={"fit_method": "fft"},
+    ),
+    _row("flicker_spectrum", "medians, NIRSpec MOS, NRS1 full frame", SPECTRUM, 909),
 )

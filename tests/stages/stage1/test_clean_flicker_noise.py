@@ -342,12 +342,13 @@ def test_one_group_stays_as_it_is(through):
 
 
 @pytest.mark.parametrize("params", [{}, {"single_mask": False}, {"background_method": "median_image"}])
-def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch, params):
+@pytest.mark.parametrize("noise", [1, 8 * 20 * 2, 8 * 20 * 7])  # one group at a time, two, all of two
+def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch, params, noise):
     data, gdq, pdq = ramps(5, (3, 4, 20, 36))
     refs = references(20, 36)
     one = clean(through, data, refs, gdq, pdq, options={"threads": 1}, **params)
     monkeypatch.setattr(clean_flicker_noise.draft_rate, "PIECE", 1)
-    monkeypatch.setattr(flicker_cleaning, "LINES", 1)
+    monkeypatch.setattr(flicker_cleaning, "NOISE", noise)
     other = clean(through, data, refs, gdq, pdq, options={"threads": 3, "budget_bytes": 1}, **params)
     assert one.data.tobytes() == other.data.tobytes()
 
