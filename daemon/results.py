@@ -66,4 +66,4 @@ def state_cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -
             if keyword and (row["path"] or cards.get(keyword) is None) and not step.params.skip:
                 overridden = step.best[row["type"]].overridden
                 cards[keyword] = row["name"] if overridden or not row["path"] else f"crds://{row['name']}"
-    return cards | dict(work.pipeline.absent)
+    return cards

@@ -110,7 +110,7 @@ KINDS = (
     # NIRSpec's spectra, a whole frame and a subarray, whose noise is fitted by frequencies.
     Kind(
         {"detector": "NRS2", "subarray": "FULL", "exp_type": "NRS_MSASPEC"},
-        {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
+        {"picture_frame": {"skip": False}, "clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
     ),
     Kind(
         {"detector": "NRS1", "subarray": "SUB2048", "exp_type": "NRS_BRIGHTOBJ"},
@@ -189,7 +189,7 @@ def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
     chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
     decay = effects.ResetDecay(np.zeros((ROWS, COLUMNS), np.float32))
     mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
-    more = mid_infrared if chip.layout.mid_infrared else []
+    more = mid_infrared if chip.layout.mid_infrared else [effects.PictureFrame(observation)]
     references.write_all(Cache(folder / "crds"), chip, [observation], with_flat=True, effects=more)
     found = {
         path.name.split("_")[2]: path

@@ -181,6 +181,45 @@ class Flicker(Effect):
         return (stripes if o.layout.fast_is_x else stripes.T).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class PictureFrame(Effect):
+    """Thermal background of another level at the edges of a NIRSpec detector than inside.
+
+    ``inside`` and ``edge``: DN/s, and how wide the edge is, pixels; ``factors``: how strong it is in the
+    integrations, the last one standing for all that follow. The reference tells the shape.
+    """
+
+    observation: Observation
+    inside: float = 0.2
+    edge: float = 0.8
+    width: float = 60.0
+    factors: tuple[float, ...] = (1.0, 0.5)
+
+    def _image(self) -> np.ndarray:
+        """DN/s of the observation's pixels at full strength, float32."""
+        o = self.observation
+        size = o.layout.shape
+        away = [
+            np.minimum(np.arange(n), np.arange(n)[::-1])[start - 1 : start - 1 + length]
+            for n, start, length in zip(size, (o.ystart, o.xstart), (o.ny, o.nx), strict=True)
+        ]
+        near = np.minimum(away[0][:, None], away[1][None, :])
+        return (self.inside + (self.edge - self.inside) * np.exp(-((near / self.width) ** 2))).astype(
+            np.float32
+        )
+
+    def level(self, i: int, g: int, f: int) -> np.ndarray | float:
+        """See `Effect`."""
+        o = self.observation
+        frames = g * (o.pattern.nframes + o.pattern.groupgap) + f + 1
+        strength = self.factors[min(i, len(self.factors) - 1)] * frames * o.frame_seconds
+        return self._image() * np.float32(strength)
+
+    def truth(self, observation: Observation) -> list[Truth]:
+        """The pictureframe reference."""
+        return [Truth("pictureframe", [fits.ImageHDU(self._image(), name="SCI")])]
+
+
 def _pink(rng: np.random.Generator, n: int) -> np.ndarray:
     """``n`` samples whose power goes with 1/f, of mean 0 and standard deviation 1."""
     f = np.arange(1, n // 2 + 1)

@@ -32,6 +32,7 @@ MODELS = {
     "reset": "ResetModel",
     "rscd": "RSCDModel",
     "refpix": "IRS2Model",
+    "pictureframe": "PictureFrameModel",
     "area": "PixelAreaModel",
     "photom": "PhotomModel",
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -26,6 +25,7 @@ from upramp.stages.stage1 import (
     lastframe,
     linearity,
     persistence,
+    picture_frame,
     ramp_fit,
     refpix,
     reset,
@@ -51,17 +51,15 @@ class Detector1Params:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps in order, and what stands in headers for those that are not here.
+    """Steps in order.
 
     ``pars`` is the CRDS type of the pipeline's own parameter reference, ``params`` the class of its own
-    parameters. ``absent``: state keywords of optional steps of the observatory's pipeline that do not run
-    here -> SKIPPED.
+    parameters.
     """
 
     name: str
     steps: tuple[Step | WholeStep[Any], ...]
     pars: str
-    absent: Mapping[str, str] = field(default_factory=dict)
     params: type = NoParams
 
 
@@ -78,13 +76,13 @@ NEAR_INFRARED = Pipeline(
         dark_current.STEP,
         charge_migration.STEP,
         jump.STEP,
+        picture_frame.STEP,
         clean_flicker_noise.STEP,
         persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_PCTFRM": "SKIPPED"},
     Detector1Params,
 )
 
@@ -105,13 +103,13 @@ MID_INFRARED = Pipeline(
         refpix.STEP,
         charge_migration.STEP,
         jump.STEP,
+        picture_frame.STEP,
         clean_flicker_noise.STEP,
         persistence.STEP,
         ramp_fit.STEP,
         gain_scale.STEP,
     ),
     "pars-detector1pipeline",
-    {"S_PCTFRM": "SKIPPED"},
     Detector1Params,
 )
 

@@ -8,11 +8,15 @@ import numpy as np
 
 from upramp.stages.core.extras import Cube
 from upramp.stages.core.frames import Crew, Ramps
+from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.stage1.draft_rate import Draft
 from upramp.stages.stage1.flicker_clip import clipped, collect, cut, sort
 
 BAD = 3.0
 """Pixels so many standard deviations below the background are bad."""
+
+FIXED_SLITS = (922, 1116)
+"""Rows (from 0, half open) of full frames that NIRSpec's fixed slits may light."""
 
 HISTOGRAM, REACH = 2000, 4.0
 """Bins of the histogram, and how many standard deviations it reaches on either side."""
@@ -79,6 +83,18 @@ def gaussian(values: np.ndarray, mean: float, deviation: float) -> tuple[float, 
     except (RuntimeError, ValueError):
         return mean, deviation
     return float(centre), float(width)
+
+
+def fixed_slits(meta: ExposureMeta) -> np.ndarray | None:
+    """Where background may be beside the fixed slits, which NIRSpec's shutters and slices do not cover.
+
+    bool (ny, nx), True for background; None of exposures that have none such.
+    """
+    if meta.exp_type not in ("NRS_IFU", "NRS_MSASPEC"):
+        return None
+    allowed = np.ones((meta.ny, meta.nx), np.bool_)
+    allowed[slice(*FIXED_SLITS)] = False
+    return allowed
 
 
 @dataclass(frozen=True)

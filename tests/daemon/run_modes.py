@@ -57,7 +57,7 @@ MODES: dict[str, tuple[dict, dict]] = {
     ),
     "flicker, frequencies": (
         {"detector": "NRS1", "subarray": "FULL", "exp_type": "NRS_IFU"},
-        {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
+        {"picture_frame": {"skip": False}, "clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
     ),
     "flicker, frequencies of a subarray": (
         {"detector": "NRS2", "subarray": "SUB72", "exp_type": "NRS_FIXEDSLIT"},
@@ -127,7 +127,7 @@ def main(folder: Path) -> None:
         cache = Cache(folder / "crds" / str(k))
         decay = effects.ResetDecay(np.full((SIZE, SIZE), 20, np.float32))
         mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
-        more = mid_infrared if chip.layout.mid_infrared else []
+        more = mid_infrared if chip.layout.mid_infrared else [effects.PictureFrame(observation)]
         references.write_all(cache, chip, [observation], with_flat=True, effects=more)
         context = cache.write()
         taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, effects=more)

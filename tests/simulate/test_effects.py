@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from upramp.simulate.effects import Flicker
+from upramp.simulate.effects import Flicker, PictureFrame
 from upramp.simulate.observation import Observation
 
 
@@ -44,3 +44,23 @@ def test_flicker_has_more_power_at_low_frequencies():
     power = np.abs(np.fft.rfft(stream)) ** 2
     low, high = power[10:100].mean(), power[1000:10000].mean()
     assert 10 < low / high < 1000
+
+
+def test_picture_frame_grows_with_time_and_is_stronger_at_the_edges():
+    o = Observation(detector="NRS1", ny=2048, nx=2048, ngroups=3, nints=2, tframe=10.0)
+    effect = PictureFrame(o, inside=0.2, edge=0.8, width=60.0)
+    first, third, later = effect.level(0, 0, 0), effect.level(0, 2, 0), effect.level(1, 2, 0)
+    assert first[0, 1000] == pytest.approx(8.0)
+    assert first[1000, 1000] == pytest.approx(2.0)
+    np.testing.assert_allclose(third, 3 * first, rtol=1e-6)
+    np.testing.assert_allclose(later, third / 2, rtol=1e-6)
+    [truth] = effect.truth(o)
+    assert truth.reftype == "pictureframe"
+    np.testing.assert_allclose(10 * truth.extensions[0].data, first, rtol=1e-6)
+
+
+def test_picture_frame_of_a_subarray_is_cut_from_that_of_the_detector():
+    whole = Observation(detector="NRS1", ny=2048, nx=2048, tframe=10.0)
+    part = Observation(detector="NRS1", subarray="SUB", ny=32, nx=64, xstart=11, ystart=1001, tframe=10.0)
+    one, other = (PictureFrame(o).level(0, 0, 0) for o in (part, whole))
+    np.testing.assert_array_equal(one, other[1000:1032, 10:74])

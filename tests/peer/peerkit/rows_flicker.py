@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from peerkit.rows import Row
 from peerkit.scenes import Input, Scene, write
-from upramp.simulate.effects import Effect, Flicker, Truth, described
+from upramp.simulate.effects import Effect, Flicker, PictureFrame, Truth, described
 from upramp.simulate.observation import EXP_TYPES, Observation
 
 
@@ -115,6 +115,21 @@ ALLSLITS = Scene(
     stars=200,
     **DARK,
 )  # fmt: skip
+
+
+FRAMED = replace(
+    SPECTRUM,
+    observation=replace(SPECTRUM.observation, nints=2),
+    effects=lambda observation: (Flicker(observation), PictureFrame(observation)),
+)
+UNMASKED = {"skip": False, "mask_science_regions": False}
+"""The peer masks science regions with a WCS, which takes references that there are none of here."""
+
+
+def _framed(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
+    make = partial(write, scene, serial=serial)
+    steps = {"picture_frame": {**UNMASKED, **more.pop("options", {})}, **more.pop("others", {})}
+    return Row(name, f"picture_frame, {what}", "picture_frame", make, steps, **more)
 
 
 def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
@@ -256,4 +271,20 @@ ROWS: tuple[Row, ...] = (
         options={"fit_method": "fft"},
     ),
     _row("flicker_spectrum", "medians, NIRSpec MOS, NRS1 full frame", SPECTRUM, 909),
+    _framed(
+        "picture_frame",
+        "NIRSpec full frame, 2 x 4 groups",
+        FRAMED,
+        913,
+        options={"save_mask": True},
+        products=("rate", "rateints", "pctfrm_mask"),
+    ),
+    _framed(
+        "picture_frame_flicker",
+        "with n_sigma 3, and clean_flicker_noise after it",
+        FRAMED,
+        913,
+        options={"n_sigma": 3.0},
+        others={"clean_flicker_noise": {"skip": False}},
+    ),
 )

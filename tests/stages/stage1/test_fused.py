@@ -11,7 +11,7 @@ from numba import config
 from upramp.stages.core import runner, windows
 from upramp.stages.core.stripes import Stripes
 from upramp.stages.pipelines import MID_INFRARED, NEAR_INFRARED
-from upramp.stages.stage1 import irs2, refpix_border
+from upramp.stages.stage1 import irs2, picture_frame, refpix_border
 
 EXAMPLES = 10 if config.DISABLE_JIT else 80
 PIPELINES = {"near": NEAR_INFRARED, "mid": MID_INFRARED}
@@ -86,6 +86,7 @@ PARAMS = {
     "clean_flicker_noise": {"skip": False, "single_mask": False, "fit_by_channel": True},
     "persistence": {"skip": False, "persistence_time": 35, "dn_threshold": 9000.0},
 }
+FOR_NIRSPEC = {"picture_frame"}
 SNOWBALLS = {"expand_large_events": True, "edge_size": 4, "min_sat_radius_extend": 0.5, "sat_expand": 1}
 SHOWERS = {"find_showers": True, "extend_min_area": 3, "extend_snr_threshold": 1.0}
 
@@ -169,7 +170,7 @@ def test_every_step_has_something_to_do(through, pipeline):
     data, refs = scene(3, (2, 6, 40, 24))
     facts, width = place("all", 40, 24)
     facts |= {"noutputs": 4, "nframes": 2, "frame_divisor": 4, "gain_factor": 1.5}
-    names = [step.name for step in PIPELINES[pipeline].steps]
+    names = [step.name for step in PIPELINES[pipeline].steps if step.name not in FOR_NIRSPEC]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refpix_border, "DETECTOR", width)
         results = {
@@ -184,7 +185,7 @@ def test_every_step_has_something_to_do(through, pipeline):
         assert any(differ), name
 
 
-def test_fused_with_interleaved_reference_pixels(through):
+def test_fused_with_interleaved_reference_pixels(through, monkeypatch):
     """NIRSpec IRS2: 3200 rows before refpix, 2048 after it, and whole frames between."""
     n = 2 * irs2.ROW * 16
     data = scene(4, (2, 4, 3200, 16))[0]
@@ -194,6 +195,9 @@ def test_fused_with_interleaved_reference_pixels(through):
     for name in table.dtype.names:
         table[name] = rng.normal(0.3, 0.1, n)
     refs |= {"mask": raw["mask"], "superbias": raw["superbias"], "refpix": {"IRS2": table}}
+    refs |= {"pictureframe": {"SCI": rng.normal(1, 0.2, (2048, 16))}}
+    monkeypatch.setattr(picture_frame, "EDGES", ((1, 5), (11, 15)))
+    monkeypatch.setattr(picture_frame, "INSIDE", (5, 11))
     facts = {"instrument": "NIRSPEC", "detector": "NRS2", "fastaxis": -2, "slowaxis": -1, "subarray": "FULL"}
     facts |= {"xstart": 1, "ystart": 1, "nframes": 5, "frame_divisor": 4, "gain_factor": 1.5}
     every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
@@ -205,6 +209,7 @@ def test_fused_with_interleaved_reference_pixels(through):
     assert same(fused.gdq, single.gdq)
     assert single.products["rate.sci"].shape == (2048, 16)
     assert fused.report.passes < single.report.passes
+    assert fused.report.counters["picture_frame.groups"] == 2 * 3
 
 
 @pytest.mark.parametrize("fastaxis", [1, -2])
