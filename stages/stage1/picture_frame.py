@@ -68,17 +68,20 @@ def median_where(image, before, part, values):
 
 
 @kernel
-def correct(image, reference, scale, offset, correction):
+def correct(image, first, reference, scale, offset):
     """Take ``scale reference + offset`` off ``image`` in place, where the reference is not NaN.
 
-    All float32 (ny, nx); ``correction`` gets what was taken off.
+    All float32 (ny, nx). ``first`` holds the first group, and gets what changes: ``image`` after less before.
+    The first group is corrected and the difference of the groups added to it, so that roundings are those of
+    the observatory's package.
     """
     for y in range(image.shape[0]):
-        line, p, c = image[y], reference[y], correction[y]
+        line, f, p = image[y], first[y], reference[y]
         for x in range(image.shape[1]):
             v = np.float32(scale * p[x] + offset)
-            c[x] = np.float32(0) if np.isnan(v) else v
-            line[x] -= c[x]
+            old = line[x]
+            line[x] = old if np.isnan(v) else (f[x] - v) + (old - f[x])
+            f[x] = line[x] - old
 
 
 def parts(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +121,7 @@ class Correction:
     scenes: Scenes
     reference: np.ndarray
     mask: np.ndarray | None
-    taken: Cube | None
+    change: Cube | None
 
     def work(self, ramps: Ramps, crew: Crew) -> None:
         """Correct all groups but the first of each integration."""
@@ -143,10 +146,11 @@ class Correction:
         scale = (at_inside - at_edge) / (inside - edge) if inside != edge else np.nan
         offset = at_edge - scale * edge
         known = bool(np.isfinite(offset))
-        correct(frame, self.reference, *((scale, offset) if known else (0.0, 0.0)), first)
-        ramps.write(*place, frame)
-        if self.taken is not None:
-            self.taken.write(*place, first)
+        if known:
+            correct(frame, first, self.reference, scale, offset)
+            ramps.write(*place, frame)
+            if self.change is not None:
+                self.change.write(*place, first)
         return int(known)
 
 
@@ -172,18 +176,18 @@ def bind(context: Context) -> Bound:
     extras, frame = extras_of(context), (meta.ny, meta.nx)
     allowed = fixed_slits(meta) if p.mask_science_regions else None
     scenes = Scenes(draft_rate.draft(context), None, p.n_sigma, allowed=allowed)
-    mask, taken = None, None
+    mask, change = None, None
     if p.save_mask:
         mask = np.zeros(frame, np.float32)
         header = NOT_YET | {"S_RAMP": "COMPLETE"}  # the mask is one of draft rates
         extras.append(Extra("pctfrm_mask", "ImageModel", {"SCI": mask}, {"SCI": "DN/s"}, header))
     if p.save_correction:
         shape = (meta.nints, meta.ngroups, *frame)
-        taken = extras.cube(shape)
-        arrays: dict[str, Any] = {"SCI": taken, "PIXELDQ": np.zeros(frame, np.uint32)}
+        change = extras.cube(shape)
+        arrays: dict[str, Any] = {"SCI": change, "PIXELDQ": np.zeros(frame, np.uint32)}
         arrays["GROUPDQ"] = np.broadcast_to(np.uint8(0), shape)
         extras.append(Extra("pctfrm_correction", "RampModel", arrays, {"SCI": "DN"}, NOT_YET))
-    correction = Correction(scenes, context.references["pictureframe"]["frame"], mask, taken)
+    correction = Correction(scenes, context.references["pictureframe"]["frame"], mask, change)
     return Bound([], frames=correction.work)
 
 

@@ -276,8 +276,8 @@ ROWS: tuple[Row, ...] = (
         "NIRSpec full frame, 2 x 4 groups",
         FRAMED,
         913,
-        options={"save_mask": True},
-        products=("rate", "rateints", "pctfrm_mask"),
+        options={"save_mask": True, "save_correction": True},
+        products=("rate", "rateints", "pctfrm_mask", "pctfrm_correction"),
     ),
     _framed(
         "picture_frame_flicker",
