@@ -220,6 +220,68 @@ class PictureFrame(Effect):
         return [Truth("pictureframe", [fits.ImageHDU(self._image(), name="SCI")])]
 
 
+@dataclass(frozen=True)
+class SossTraces(Effect):
+    """Spectra of a star through NIRISS's grism: three orders, each a parabola along the rows.
+
+    ``position`` of the pupil wheel, degrees, is that of the observation; traces turn with it. ``flux``: DN/s
+    in the middle of a trace (electrons are taken to be as many).
+    """
+
+    observation: Observation
+    position: float = 245.86
+    flux: float = 30.0
+    levels: tuple[float, ...] = (80.0, 130.0, 190.0)
+    bend: float = 25.0
+    COMMANDED = 245.76
+    YMIN = 1792  # row of the detector, from 0, at which the reference's rows begin
+
+    def charge(self, i: int, g: int, f: int, electrons: np.ndarray) -> None:
+        """See `Effect`."""
+        o = self.observation
+        x, y = np.arange(o.nx), np.arange(o.ny)[:, None] + o.ystart - 1 - self.YMIN
+        angle = np.radians(self.position - self.COMMANDED)
+        seconds = o.frame_seconds * (1 + (o.pattern.groupgap if f == 0 and g else 0))
+        for level in self.levels:
+            row = self._row(level, x) + np.sin(angle) * (x - o.nx / 2)
+            electrons += (self.flux * seconds * np.exp(-(((y - row) / 6) ** 2))).astype(np.float32)
+
+    def _row(self, level: float, x: np.ndarray) -> np.ndarray:
+        """Row of a trace at the commanded position."""
+        return level + self.bend * ((x - 1024) / 1024) ** 2
+
+    def truth(self, observation: Observation) -> list[Truth]:
+        """The pastasoss reference."""
+        x = np.arange(2048.0)
+        traces, models = [], []
+        for k, level in enumerate(self.levels):
+            order = {"spectral_order": k + 1}
+            place = np.column_stack([x, self._row(level, x)])
+            more = {"oversampling": 1, "cutoff": 2048, "short_cutoff": 0.6}
+            traces.append({**order, "trace": place, "pivot_x": 1024.0, "pivot_y": level, **more})
+            scale = np.array([[0.0, -0.25], [2048.0, 0.25]])
+            wave = np.array([2.8 / (k + 1), -2.0 / (k + 1), 0.0])
+            models.append(
+                {**order, "polynomial_degree": 1, "coefficients": wave, "coefficient_labels": "1, x, y"}
+                | {"scale_extents": scale}
+            )
+        meta = described(observation, "PASTASOSS") | {
+            "model_type": "PastasossModel",
+            "exposure": {"type": "NIS_SOSS"},
+            "pwcpos_cmd": self.COMMANDED,
+            "pwcpos_bounds": [self.COMMANDED - 0.25, self.COMMANDED + 0.25],
+            "order2_separation_cutoff": [0.77, 0.95],
+            "soss_xdim": 2048,
+            "soss_ydim": 256,
+            "subarray_ymin": self.YMIN,
+            "wavemap_nwl": 5001,
+            "wavemap_wlmin": 0.5,
+            "wavemap_wlmax": 5.5,
+        }
+        meta["instrument"]["filter"] = "CLEAR"
+        return [Truth("pastasoss", raw={"meta": meta, "traces": traces, "wavecal_models": models})]
+
+
 def _pink(rng: np.random.Generator, n: int) -> np.ndarray:
     """``n`` samples whose power goes with 1/f, of mean 0 and standard deviation 1."""
     f = np.arange(1, n // 2 + 1)

@@ -60,6 +60,7 @@ PRIMARY: tuple[tuple[str, str], ...] = (
     ("CHANNEL", "instrument.channel"),
     ("FILTER", "instrument.filter"),
     ("PUPIL", "instrument.pupil"),
+    ("PWCPOS", "instrument.pupil_position"),
     ("GRATING", "instrument.grating"),
     ("FXD_SLIT", "instrument.fixed_slit"),
     ("FOCUSPOS", "instrument.focus_position"),

@@ -294,6 +294,7 @@ def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Exposu
         gain_factor=None if kw.get("GAINFACT") is None else kw.positive("GAINFACT", _MAX_FACTOR),
         exposure_start=kw.real("EXPSTART", default=0.0),
         integration_time=kw.real("EFFINTTM", default=0.0),
+        pupil_position=None if kw.get("PWCPOS") is None else kw.real("PWCPOS"),
         **counts,
     )
     return meta if exp_type in GUIDER_TYPES else superstripes.with_stripes(kw, meta)

@@ -52,6 +52,7 @@ class ExposureMeta:
     gain_factor: float | None = None  # GAINFACT
     exposure_start: float = 0.0  # EXPSTART, MJD in days
     integration_time: float = 0.0  # EFFINTTM, s
+    pupil_position: float | None = None  # PWCPOS, deg
     stripes: Stripes | None = None  # MSTR_*, SSTR_*: how lines were picked along the slow axis
 
     @property

@@ -26,34 +26,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from upramp.stages.core.errors import Misconfigured
+from upramp.stages.core.dq import DO_NOT_USE, NO_FLAT_FIELD
+from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.extras import Cube, Extra, extras_of
 from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference, native, window
 from upramp.stages.core.step import Bound, Context, Step
-from upramp.stages.stage1 import draft_rate, flicker_auto, flicker_background
+from upramp.stages.stage1 import draft_rate, flicker_auto, flicker_background, flicker_traces
 from upramp.stages.stage1.flicker_cleaning import Cleaning, Fitter
 from upramp.stages.stage1.flicker_fft import Frequencies
 from upramp.stages.stage1.flicker_fft_blocks import FILTER, FILTERS, Blocks
 from upramp.stages.stage1.flicker_lines import BACKGROUND, Lines, clip_background
 from upramp.stages.stage1.flicker_median_image import MedianImage
-from upramp.stages.stage1.flicker_scene import Scenes
+from upramp.stages.stage1.flicker_scene import Scenes, fixed_slits
 
 CHANNELS = 4
+SOSS = "NIS_SOSS"
 SPECTRA = frozenset({"NRS_BRIGHTOBJ", "NRS_FIXEDSLIT", "NRS_IFU", "NRS_MSASPEC"})
 """Exposure types that can be fitted by FFT."""
 
 FLUX_BY_SOURCE = frozenset({"NIS_SOSS", "NRC_TSGRISM", "NRC_TSIMAGE", "NRS_BRIGHTOBJ"})
 """Exposure types in which the flux of the source, and not of the image, would scale a median image."""
 
-NOT_YET: dict[str, Any] = {
-    "S_CLNFNS": None,
-    "S_PERSIS": None,
-    "S_RAMP": None,
-    "S_GANSCL": None,
-    "R_FLAT": None,
-}
+NOT_YET: dict[str, Any] = dict.fromkeys(("S_CLNFNS", "S_PERSIS", "S_RAMP", "S_GANSCL", "R_FLAT", "R_PSTSOS"))
 """Keywords that further products do not have, because their steps are not done."""
 
 
@@ -83,7 +79,10 @@ class Params:
 
 
 def prepare_flat(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
-    """Cut the flat field to the exposure; where it is 0 or NaN it gets the smooth level around."""
+    """Cut the flat field to the exposure, and tell where it is known.
+
+    Where it is 0 or NaN it gets the smooth level around.
+    """
     image = raw.array("SCI")
     flat = native(image[window(raw, meta, image.shape)], np.float32)
     bad = ~np.isfinite(flat) | (flat == 0)
@@ -93,7 +92,9 @@ def prepare_flat(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepa
         level = clip_background(smooth, BACKGROUND, *work)
         found = flicker_background.model(smooth)
         flat[bad] = level if found is None else found[bad]
-    return Prepared({"flat": flat})
+    dq = raw.dq()
+    usable = ~bad & (dq[window(raw, meta, dq.shape)] & (DO_NOT_USE | NO_FLAT_FIELD) == 0)
+    return Prepared({"flat": flat, "usable": usable})
 
 
 def prepare_mask(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepared:
@@ -119,8 +120,11 @@ def prepare_mask(raw: RawReference, meta: ExposureMeta, params: Params) -> Prepa
 def needs(meta: ExposureMeta, params: Params) -> list[str]:
     """Gain and read noise for the draft rate; the rest if it is asked for."""
     wanted = list(draft_rate.REFERENCES)
-    if params.apply_flat_field or chooses(meta, params):
+    by_flat = params.mask_science_regions and meta.instrument == "MIRI"
+    if params.apply_flat_field or by_flat or chooses(meta, params):
         wanted.append("flat")
+    if meta.exp_type == SOSS:
+        wanted.append("pastasoss")
     if params.user_mask:
         wanted.append("user_mask")
     return wanted
@@ -144,10 +148,9 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
 
 def unsupported(params: Params) -> list[str]:
     """What the parameters ask for and this version does not do."""
-    asked = {
-        "mask_science_regions": "science regions are not masked",
-    }
-    return [f"{name}: {words}" for name, words in asked.items() if getattr(params, name)]
+    if params.mask_science_regions:
+        return ["mask_science_regions: slits, slices and failed open shutters of NIRSpec are not masked"]
+    return []
 
 
 def bind(context: Context) -> Bound:
@@ -163,12 +166,33 @@ def bind(context: Context) -> Bound:
     frame, cube = (meta.ny, meta.nx), extras_of(context).cube
     image = MedianImage(cube((meta.ngroups, *frame)), np.ones(meta.nints, np.float32)) if by_median else None
     rates = cube((meta.nints, *frame)) if by_median or (not p.single_mask and given is None) else None
-    scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, None, flat, None, given)
+    allowed = _allowed(context) if p.mask_science_regions else None
+    scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, allowed, flat, None, given)
     masks = _mask_product(context, scenes.one_for_all) if p.save_mask else None
     background = _group_product(context, "flicker_bkg") if p.save_background else None
     noise = _group_product(context, "flicker_noise") if p.save_noise else None
     cleaning = Cleaning(p, scenes, _fitter(meta, p), flat, image, masks, background, noise)
     return Bound([], frames=partial(_choose_and_clean, cleaning, field) if auto else cleaning.work)
+
+
+def _allowed(context: Context) -> np.ndarray | None:
+    """Where background may be at all, bool (ny, nx); None for everywhere.
+
+    Raises
+    ------
+    NotApplicable
+        If the traces of an exposure are not known.
+    """
+    meta, references = context.meta, context.references
+    if meta.exp_type == SOSS:
+        traces = references.get("pastasoss")
+        if traces is None or "unknown" in traces.info:
+            reason = "no pastasoss reference (N/A)" if traces is None else traces.info["unknown"]
+            raise NotApplicable(f"mask_science_regions: {reason}")
+        return flicker_traces.unlit(traces["rows"], (meta.ny, meta.nx))
+    if meta.instrument == "MIRI" and "flat" in references:
+        return references["flat"]["usable"]
+    return fixed_slits(meta)
 
 
 def chooses(meta: ExposureMeta, params: Params) -> bool:
@@ -238,9 +262,14 @@ STEP = Step(
     keyword="S_CLNFNS",
     params=Params,
     bind=bind,
-    references=(*draft_rate.REFERENCES, "flat", "user_mask"),
-    optional=("flat", "user_mask"),
-    prepare={**draft_rate.PREPARE, "flat": prepare_flat, "user_mask": prepare_mask},
+    references=(*draft_rate.REFERENCES, "flat", "pastasoss", "user_mask"),
+    optional=("flat", "pastasoss", "user_mask"),
+    prepare={
+        **draft_rate.PREPARE,
+        "flat": prepare_flat,
+        "pastasoss": flicker_traces.prepare,
+        "user_mask": prepare_mask,
+    },
     needs=needs,
     skip_if=skip_if,
     unsupported=unsupported,

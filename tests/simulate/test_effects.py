@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from upramp.simulate.effects import Flicker, PictureFrame
+from upramp.simulate.effects import Flicker, PictureFrame, SossTraces
 from upramp.simulate.observation import Observation
 
 
@@ -64,3 +64,13 @@ def test_picture_frame_of_a_subarray_is_cut_from_that_of_the_detector():
     part = Observation(detector="NRS1", subarray="SUB", ny=32, nx=64, xstart=11, ystart=1001, tframe=10.0)
     one, other = (PictureFrame(o).level(0, 0, 0) for o in (part, whole))
     np.testing.assert_array_equal(one, other[1000:1032, 10:74])
+
+
+def test_traces_have_the_flux_that_was_asked_for():
+    o = Observation(
+        detector="NIS", subarray="SUBSTRIP256", ny=256, nx=2048, ystart=1793, tframe=2.0, readpatt="NIS"
+    )
+    electrons = np.zeros((256, 2048), np.float32)
+    SossTraces(o, flux=30.0).charge(0, 0, 1, electrons)
+    assert electrons[80, 1024] == pytest.approx(60, rel=0.02)
+    assert electrons[20].max() < 1e-3

@@ -12,8 +12,10 @@ import numpy as np
 from astropy.io import fits
 
 from peerkit.rows import Row
+from peerkit.rows_miri import _scene as mid_infrared
+from peerkit.rows_miri import _settling as MIRI_EFFECTS
 from peerkit.scenes import Input, Scene, write
-from upramp.simulate.effects import Effect, Flicker, PictureFrame, Truth, described
+from upramp.simulate.effects import Effect, Flicker, PictureFrame, SossTraces, Truth, described
 from upramp.simulate.observation import EXP_TYPES, Observation
 
 
@@ -124,6 +126,37 @@ FRAMED = replace(
 )
 UNMASKED = {"skip": False, "mask_science_regions": False}
 """The peer masks science regions with a WCS, which takes references that there are none of here."""
+
+
+SOSS = Scene(
+    Observation(
+        detector="NIS", subarray="SUBSTRIP256", ny=256, nx=2048, xstart=1, ystart=1793, ngroups=4, nints=6,
+        readpatt="NISRAPID", exp_type="NIS_SOSS", tso=True,
+        extra={"instrument.pupil": "GR700XD", "instrument.pupil_position": 245.86},
+    ),
+    stars=5,
+    whole=True,
+    effects=lambda observation: (Flicker(observation), SossTraces(observation)),
+)  # fmt: skip
+SHORT_SOSS = replace(
+    SOSS, observation=replace(SOSS.observation, subarray="SUBSTRIP96", ny=96, ystart=1803, nints=3)
+)
+MIRI = mid_infrared(ngroups=6, nints=2)
+MIRI = replace(MIRI, flat=True, effects=lambda o: (*MIRI_EFFECTS(o), Flicker(o)))
+FGS = Scene(
+    Observation(detector="GUIDER2", ny=2048, nx=2048, ngroups=4, readpatt="FGSRAPID"),
+    stars=1000,
+    whole=True,
+    effects=_flicker(),
+)
+IMAGES = Scene(
+    Observation(
+        detector="NRCB1", subarray="SUB160P", ny=160, nx=160, xstart=1800, ystart=1800, ngroups=8, nints=20,
+        tframe=5.0, exp_type="NRC_TSIMAGE", tso=True,
+    ),
+    whole=True,
+    effects=_flicker(),
+)  # fmt: skip
 
 
 def _framed(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
@@ -287,4 +320,31 @@ ROWS: tuple[Row, ...] = (
         options={"n_sigma": 3.0},
         others={"clean_flicker_noise": {"skip": False}},
     ),
+    _row("flicker_soss", "NIRISS SOSS, SUBSTRIP256, 6 x 4 groups", SOSS, 914),
+    _row(
+        "flicker_soss_traces",
+        "NIRISS SOSS with traces masked (mask_science_regions)",
+        SOSS,
+        914,
+        options={"mask_science_regions": True, "save_mask": True},
+        products=("rate", "rateints", "mask"),
+    ),
+    _row(
+        "flicker_soss_short",
+        "NIRISS SOSS, SUBSTRIP96, traces masked, a mask for each of 3 integrations",
+        SHORT_SOSS,
+        915,
+        options={"mask_science_regions": True, "single_mask": False, "background_method": None},
+    ),
+    _row("flicker_miri", "MIRI full frame, 2 x 6 groups", MIRI, 916),
+    _row(
+        "flicker_miri_regions",
+        "MIRI full frame, mask_science_regions, flat field applied",
+        MIRI,
+        916,
+        options={"mask_science_regions": True, "apply_flat_field": True, "save_mask": True},
+        products=("rate", "rateints", "mask"),
+    ),
+    _row("flicker_fgs", "FGS full frame", FGS, 917),
+    _row("flicker_images", "NIRCam time series of images, SUB160P, 20 x 8 groups", IMAGES, 918),
 )

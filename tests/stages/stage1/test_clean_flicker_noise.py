@@ -19,7 +19,7 @@ from upramp.stages.stage1.flicker_scene import gaussian, scene
 
 STEP = clean_flicker_noise.STEP
 ON = {"skip": False}
-DO_NOT_USE, SATURATED, JUMP_DET = 1, 2, 4
+DO_NOT_USE, SATURATED, JUMP_DET, NO_FLAT_FIELD = 1, 2, 4, 1 << 18
 
 
 def naive_clip(values, times=5):
@@ -177,13 +177,15 @@ def test_without_boxes_the_model_is_a_median(through):
     np.testing.assert_allclose(model.data, plain.data, atol=2e-3)
 
 
-def test_flat_field(through):
+def test_flat_field(through, reference):
     data, gdq, pdq = ramps(11, (1, 4, 24, 32))
     refs = references(24, 32)
     flat = np.random.default_rng(11).uniform(0.8, 1.2, (24, 32)).astype(np.float32)
     flat[5, 5], flat[6, 7] = 0, np.nan
     out = clean(through, data, refs | {"flat": {"SCI": flat}}, gdq, pdq, apply_flat_field=True)
-    filled = clean_flicker_noise.prepare_flat(_raw(flat), _meta(ny=24, nx=32), STEP.params())["flat"]
+    filled = clean_flicker_noise.prepare_flat(
+        reference("flat", {"SCI": flat}), _meta(ny=24, nx=32), STEP.params()
+    )["flat"]
     good = np.isfinite(flat) & (flat != 0)
     np.testing.assert_array_equal(filled[good], flat[good])
     assert (np.abs(filled[~good] - 1) < 0.2).all()
@@ -210,6 +212,23 @@ class _raw:
 
     def array(self, extname):
         return self.image
+
+
+def test_regions_that_the_flat_does_not_know(through):
+    data, gdq, pdq = ramps(18, (1, 3, 24, 32))
+    facts = {"instrument": "MIRI", "detector": "MIRIMAGE", "exp_type": "MIR_IMAGE", "fastaxis": 1}
+    flat = np.ones((24, 32))
+    flat[3, 4], flat[5, 6] = 0, np.nan
+    flags = np.zeros((24, 32), np.uint32)
+    flags[10:20, 10:30], flags[21, 3] = DO_NOT_USE, NO_FLAT_FIELD
+    refs = references(24, 32) | {"flat": {"SCI": flat, "DQ": flags}}
+    out = clean(through, data, refs, gdq, pdq, facts=facts, mask_science_regions=True, save_mask=True)
+    bare = clean(through, data, refs, gdq, pdq, facts=facts, save_mask=True)
+    masks = [o.shared["extras"].found[0].arrays["SCI"] > 0 for o in (out, bare)]
+    outside = (flags != 0) | ~(flat > 0)
+    assert not masks[0][outside].any()
+    assert masks[1][10:20, 10:30].any()
+    assert not np.array_equal(out.data, bare.data)
 
 
 def test_masks_of_the_user(through):
