@@ -295,6 +295,8 @@ def _meta(kw: Keywords, sci: Unit, zeroframe: bool, named: int | None) -> Exposu
         exposure_start=kw.real("EXPSTART", default=0.0),
         integration_time=kw.real("EFFINTTM", default=0.0),
         pupil_position=None if kw.get("PWCPOS") is None else kw.real("PWCPOS"),
+        x_target=None if kw.get("XREF_SCI") is None else kw.real("XREF_SCI"),
+        y_target=None if kw.get("YREF_SCI") is None else kw.real("YREF_SCI"),
         **counts,
     )
     return meta if exp_type in GUIDER_TYPES else superstripes.with_stripes(kw, meta)

@@ -53,6 +53,8 @@ class ExposureMeta:
     exposure_start: float = 0.0  # EXPSTART, MJD in days
     integration_time: float = 0.0  # EFFINTTM, s
     pupil_position: float | None = None  # PWCPOS, deg
+    x_target: float | None = None  # XREF_SCI, pixels from 1
+    y_target: float | None = None  # YREF_SCI
     stripes: Stripes | None = None  # MSTR_*, SSTR_*: how lines were picked along the slow axis
 
     @property

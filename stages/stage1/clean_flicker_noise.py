@@ -46,8 +46,8 @@ SOSS = "NIS_SOSS"
 SPECTRA = frozenset({"NRS_BRIGHTOBJ", "NRS_FIXEDSLIT", "NRS_IFU", "NRS_MSASPEC"})
 """Exposure types that can be fitted by FFT."""
 
-FLUX_BY_SOURCE = frozenset({"NIS_SOSS", "NRC_TSGRISM", "NRC_TSIMAGE", "NRS_BRIGHTOBJ"})
-"""Exposure types in which the flux of the source, and not of the image, would scale a median image."""
+SERIES_OF_SPECTRA = frozenset({"NIS_SOSS", "NRC_TSGRISM", "NRS_BRIGHTOBJ"})
+"""Time series in which the flux of a spectrum would scale a median image."""
 
 NOT_YET: dict[str, Any] = dict.fromkeys(("S_CLNFNS", "S_PERSIS", "S_RAMP", "S_GANSCL", "R_FLAT", "R_PSTSOS"))
 """Keywords that further products do not have, because their steps are not done."""
@@ -139,10 +139,8 @@ def skip_if(meta: ExposureMeta, params: Params) -> str | None:
     if params.background_method == "median_image" and not chooses(meta, params):
         if meta.nints < 2:
             return "background_method median_image needs more than one integration"
-        if meta.exp_type in FLUX_BY_SOURCE or (meta.exp_type == "MIR_IMAGE" and meta.is_tso):
-            return (
-                f"background_method median_image needs the flux of the source, not known for {meta.exp_type}"
-            )
+        if meta.exp_type in SERIES_OF_SPECTRA:
+            return f"background_method median_image needs the flux of spectra, not known for {meta.exp_type}"
     return None
 
 
@@ -164,7 +162,10 @@ def bind(context: Context) -> Bound:
     flat = field if p.apply_flat_field else None
     given = references["user_mask"]["mask"] if p.user_mask else None
     frame, cube = (meta.ny, meta.nx), extras_of(context).cube
-    image = MedianImage(cube((meta.ngroups, *frame)), np.ones(meta.nints, np.float32)) if by_median else None
+    image = None
+    if by_median:
+        ramp = cube((meta.ngroups, *frame))
+        image = MedianImage(ramp, np.ones(meta.nints, np.float32), _source(meta))
     rates = cube((meta.nints, *frame)) if by_median or (not p.single_mask and given is None) else None
     allowed = _allowed(context) if p.mask_science_regions else None
     scenes = Scenes(draft_rate.draft(context), rates, p.n_sigma, p.fit_histogram, allowed, flat, None, given)
@@ -193,6 +194,15 @@ def _allowed(context: Context) -> np.ndarray | None:
     if meta.instrument == "MIRI" and "flat" in references:
         return references["flat"]["usable"]
     return fixed_slits(meta)
+
+
+def _source(meta: ExposureMeta) -> tuple[float, float] | None:
+    """Column and row (from 0) of the source of a time series of images; the middle, if they are not known."""
+    if meta.exp_type != "NRC_TSIMAGE" and not (meta.exp_type == "MIR_IMAGE" and meta.is_tso):
+        return None
+    x = (meta.nx + 1) / 2 if meta.x_target is None else meta.x_target
+    y = (meta.ny + 1) / 2 if meta.y_target is None else meta.y_target
+    return x - 1, y - 1
 
 
 def chooses(meta: ExposureMeta, params: Params) -> bool:

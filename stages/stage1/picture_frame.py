@@ -145,13 +145,11 @@ class Correction:
         at_edge, at_inside = (median_where(frame, first, part, values) for part in own)
         scale = (at_inside - at_edge) / (inside - edge) if inside != edge else np.nan
         offset = at_edge - scale * edge
-        known = bool(np.isfinite(offset))
-        if known:
-            correct(frame, first, self.reference, scale, offset)
-            ramps.write(*place, frame)
-            if self.change is not None:
-                self.change.write(*place, first)
-        return int(known)
+        correct(frame, first, self.reference, scale, offset)  # which leaves all as it is, if they are NaN
+        ramps.write(*place, frame)
+        if self.change is not None:
+            self.change.write(*place, first)
+        return int(np.isfinite(offset))
 
 
 def skip_if(meta: ExposureMeta, params: Params) -> str | None:

@@ -69,6 +69,28 @@ class Distortion(Effect):
         return [Truth("distortion", raw={"meta": meta, "model": axes[0] & axes[1]})]
 
 
+class Target(Effect):
+    """A star in the middle that varies; the peer asks how large its aperture is."""
+
+    def charge(self, i: int, g: int, f: int, electrons: np.ndarray) -> None:
+        """See `Effect`."""
+        ny, nx = electrons.shape
+        y, x = np.indices((ny, nx))
+        away = (y - ny / 2 - 1.3) ** 2 + (x - nx / 2 + 2.2) ** 2
+        electrons += (1000 * (1 + 0.05 * np.sin(i)) * np.exp(-away / 4.5)).astype(np.float32)
+
+    def truth(self, observation: Observation) -> list[Truth]:
+        """The tsophot reference."""
+        meta = {
+            **described(observation, "TSOPHOT"),
+            "model_type": "TsoPhotModel",
+            "exposure": {"type": observation.exp_type},
+            "visit": {"tsovisit": True},
+        }
+        radii = {"pupil": "ANY", "radius": 6.0, "radius_inner": 9.0, "radius_outer": 14.0}
+        return [Truth("tsophot", raw={"meta": meta, "radii": [radii]})]
+
+
 def _with_mask(scene: Scene, folder: Path, serial: int) -> Input:
     """Also a mask of the user's: nothing but a strip, in the second integration the other one."""
     drawn = write(scene, folder, serial)
@@ -347,4 +369,12 @@ ROWS: tuple[Row, ...] = (
     ),
     _row("flicker_fgs", "FGS full frame", FGS, 917),
     _row("flicker_images", "NIRCam time series of images, SUB160P, 20 x 8 groups", IMAGES, 918),
+    _row(
+        "flicker_images_median",
+        "median_image, NIRCam time series of images, by the flux of the star",
+        replace(IMAGES, stars=0, effects=lambda o: (Flicker(o), Distortion(), Target())),
+        919,
+        options={"background_method": "median_image", "save_background": True},
+        products=("rate", "rateints", "flicker_bkg"),
+    ),
 )

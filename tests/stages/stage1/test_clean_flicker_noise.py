@@ -15,6 +15,7 @@ from upramp.stages.stage1 import (
     flicker_clip,
     ramp_fit,
 )
+from upramp.stages.stage1.flicker_median_image import centre, flux
 from upramp.stages.stage1.flicker_scene import gaussian, scene
 
 STEP = clean_flicker_noise.STEP
@@ -214,6 +215,39 @@ class _raw:
         return self.image
 
 
+def star(seed=20, bright=(1.0, 1.2, 0.8, 1.0, 1.1)):
+    """Integrations of one star, which varies, on a level background; its place."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((40, 44))
+    image = 5 + 2000 * np.exp(-((x - 23.3) ** 2 + (y - 18.6) ** 2) / 8)
+    ramp = np.arange(1, 4)[None, :, None, None] * image * np.array(bright)[:, None, None, None]
+    return (ramp + rng.normal(0, 0.5, ramp.shape)).astype(np.float32), (23.3, 18.6)
+
+
+def test_median_image_by_the_flux_of_a_star(through):
+    bright = np.array([1.0, 1.2, 0.8, 1.0, 1.1])
+    data, place = star(bright=bright)
+    facts = {"exp_type": "NRC_TSIMAGE", "is_tso": True, "x_target": place[0] + 3, "y_target": place[1] - 1}
+    refs = references(40, 44)
+    params = {"background_method": "median_image", "save_background": True}
+    out = clean(through, data, refs, facts=facts, **params)
+    [background] = out.shared["extras"].found
+    factors = background.arrays["SCI"].array[:, 2, 18, 23] / np.median(data[:, 2, 18, 23])
+    np.testing.assert_allclose(factors, bright / np.median(bright), rtol=2e-3)
+
+
+def test_centre_and_flux_of_a_star():
+    data, place = star()
+    found = centre(data[0, 2], 20.0, 20.0)
+    np.testing.assert_allclose(found, place, atol=0.1)
+    level = np.ones((40, 44), np.float32)
+    assert flux(level, 20.3, 18.7) == pytest.approx(np.pi * 9, rel=1e-5)
+    level[18, 20] = np.nan
+    assert flux(level, 20.3, 18.7) == pytest.approx(np.pi * 9 - 1, rel=1e-5)
+    assert centre(np.full((40, 44), 3, np.float32), 20.0, 21.0) == (20.0, 21.0)
+    assert centre(data[0, 2], 300.0, 300.0) == (300.0, 300.0)
+
+
 def test_regions_that_the_flat_does_not_know(through):
     data, gdq, pdq = ramps(18, (1, 3, 24, 32))
     facts = {"instrument": "MIRI", "detector": "MIRIMAGE", "exp_type": "MIR_IMAGE", "fastaxis": 1}
@@ -386,6 +420,7 @@ def test_what_is_skipped():
     assert "more than one" in reason(by_median)
     assert "NRC_TSGRISM" in reason(by_median, nints=2, exp_type="NRC_TSGRISM")
     assert reason(by_median, nints=2) is None
+    assert reason(by_median, nints=2, exp_type="NRC_TSIMAGE") is None
     assert reason(by_median | {"autoparam": True}) is None
 
 
