@@ -235,6 +235,7 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     peer = Peer(options.peer.absolute(), work / "peer")
     measure = Measure(work, peer, options.repeats)
     inputs = draw(chosen, work / "rows")
+    chosen = [row.at(source) for row, source in zip(chosen, inputs, strict=True)]
     jobs = [Job(source, row.steps, pipeline=row.pipeline) for row, source in zip(chosen, inputs, strict=True)]
     if options.again:
         for job in jobs:

@@ -64,6 +64,7 @@ def state_cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -
         for row in step.references:
             keyword = reference_keyword(row["type"])
             if keyword and (row["path"] or cards.get(keyword) is None) and not step.params.skip:
-                overridden = step.best[row["type"]].overridden
-                cards[keyword] = row["name"] if overridden or not row["path"] else f"crds://{row['name']}"
+                best = step.best[row["type"]]
+                chosen = best.applies and best.name and not best.overridden
+                cards[keyword] = f"crds://{row['name']}" if chosen else row["name"]
     return cards

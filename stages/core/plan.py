@@ -2,9 +2,9 @@
 
 Pure: the planner sees the bound steps and nothing else. All steps of a pass run on the same
 rolling window of rows. Before a step with a survey (reference pixels) the tiles it wants
-are sent through the steps before it. After a step that needs whole frames the ramps are put down, and
-a new pass begins. ``cuts`` puts the ramps down between two steps, which changes
-nothing in the numbers: the tests cut at random and expect the same bits.
+are sent through the steps before it. After a step that needs whole frames, and before one that needs
+to know what became of all rows, the ramps are put down, and a new pass begins. ``cuts`` puts the ramps down
+between two steps, which changes nothing in the numbers: the tests cut at random and expect the same bits.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def plan(steps: Sequence[BoundStep], cuts: Iterable[int] = ()) -> list[Pass]:
     needed = {k + 1 for k, s in enumerate(steps) if s.bound.frames is not None}
     if any(k > last + 1 or (k == last + 1 and steps[last].bound.outputs) for k in needed):
         raise ValueError("no step can look at whole frames after the first one that makes products")
-    inside = {c for c in {*cuts} | needed if 0 < c <= last}
+    apart = {k for k, s in enumerate(steps) if s.bound.apart}
+    inside = {c for c in {*cuts} | needed | apart if 0 < c <= last}
     edges = [0, *sorted(inside), len(steps)]
     return [Pass(tuple(steps[a:b])) for a, b in pairwise(edges)]
 

@@ -152,6 +152,8 @@ class Bound:
         and later steps take up what it leaves. A step with ``frames`` has no ``outputs``.
     meta : ExposureMeta or None
         The exposure as later steps see it, if ``frames`` changes the size of frames.
+    apart : bool
+        All rows must have gone through the steps before it first: the ramps are put down ahead of it.
     """
 
     stations: Sequence[Station]
@@ -159,6 +161,7 @@ class Bound:
     outputs: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     frames: Callable[[Ramps, Crew], None] | None = None
     meta: ExposureMeta | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)

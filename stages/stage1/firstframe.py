@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, FLUX_ESTIMATED, SATURATED
-from upramp.stages.core.groups import ends
+from upramp.stages.core.groups import ends, follow_leading
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
 
@@ -39,6 +39,7 @@ def bind(context: Context) -> Bound:
     keep_bright = context.params.bright_use_group1
     left = ends(context)[:, 0]
     np.maximum(left, 1, out=left)
+    leading = follow_leading(context)
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
@@ -49,6 +50,8 @@ def bind(context: Context) -> Bound:
         bright = (w.gdq[s][:, :, 2] & SATURATED) != 0
         first[~bright] |= np.uint8(DO_NOT_USE)
         w.pdq[s][bright.any(axis=1)] |= np.uint32(FLUX_ESTIMATED)
+        if bright.any():
+            leading.see(w.gdq[s])
 
     return Bound([Station(run)])
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET
 from upramp.stages.core.extras import Extra, extras_of
-from upramp.stages.core.groups import ends
+from upramp.stages.core.groups import ends, leading
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Bound, Context, Station, Step, Window
@@ -43,6 +43,9 @@ from upramp.stages.stage1.ramp_segments import (
 
 BLOCK = 64  # columns fitted side by side
 FEW = 24  # differences that are sorted side by side; with more, each ramp's median is selected
+
+LARGE = 1e6  # (DN/s)^2; products have 0 in place of larger variances, as the observatory's package has it
+LARGE_ERROR = 1e3  # DN/s, for the sum of both
 
 ARRAYS = ("sci", "err", "dq", "var_poisson", "var_rnoise")
 FRAME_ZERO = "frame_zero"
@@ -153,7 +156,7 @@ def fit_rows(
     ends : (nints, 2)
         Groups that are fitted of each integration for most pixels: first, and one past the last.
     dropped : (nints, 2)
-        The same without regard to the parameters; flags of groups behind do not count.
+        Groups whose flags count: first, and one past the last.
     table : ndarray
         `slope_coefficients`.
     zeros : (rows, nints, columns) bool
@@ -206,7 +209,7 @@ def fit_rows(
                     if begin <= g < end:
                         for b in range(width):
                             spoiled[b] |= line[b] != 0
-                    elif g < dropped[i, 1]:
+                    elif dropped[i, 0] <= g < dropped[i, 1]:
                         for b in range(width):
                             spoiled[b] |= line[b] != DO_NOT_USE
                     else:
@@ -285,7 +288,9 @@ def fit_rows(
                     lost, together = cubes_with_chargeloss(flags, 0)
                     read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
-                    t_dq[b] = pixels[b] | np.uint32(ramp_flags(flags[: dropped[i, 1]], 0, usable))
+                    t_dq[b] = pixels[b] | np.uint32(
+                        ramp_flags(flags[dropped[i, 0] : dropped[i, 1]], 0, usable)
+                    )
                     everything[b] |= t_dq[b]
                     common[b] &= t_dq[b]
                     time = times[i, b] if segments[i, b] > 0 else group_time
@@ -318,10 +323,22 @@ def fit_rows(
                 read = 1.0 / inverse_r[b] if inverse_r[b] != 0 else 0.0
                 poisson = noise_p[b] * per_step[0] / inverse_p[b] if inverse_p[b] > 0 else 0.0
                 nothing = np.nan if common[b] & DO_NOT_USE else 0.0
-                t_r1[b] = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
+                kept = 1.0 / kept_r[b] if kept_r[b] != 0 else 0.0
+                useless = read > LARGE
+                read = 0.0 if useless else read
+                poisson = 0.0 if poisson > LARGE else poisson
+                t_r1[b] = 0.0 if kept > LARGE else kept
                 t_p1[b] = poisson
                 t_err1[b] = np.sqrt(read + poisson)
                 t_sci1[b] = weighted[b] / inverse_r[b] if inverse_r[b] != 0 else nothing
+                if useless:
+                    t_sci1[b] = 0
+            for i in range(nints):
+                t_err, t_p, t_r = err[r, i, span], var_p[r, i, span], var_r[r, i, span]
+                for b in range(width):
+                    t_err[b] = 0 if t_err[b] > LARGE_ERROR else t_err[b]
+                    t_p[b] = 0 if t_p[b] > LARGE else t_p[b]
+                    t_r[b] = 0 if t_r[b] > LARGE else t_r[b]
 
 
 @kernel
@@ -368,15 +385,24 @@ def bind(context: Context) -> Bound:
     if first >= last:  # one group, or an impossible range, is no range, as the observatory's package has it
         first, last = 0, meta.ngroups - 1
 
-    dropped = ends(context)
-    left = dropped.copy()
+    dropped, left = ends(context).copy(), ends(context).copy()
+    # the mid infrared forgets groups at the beginning that no pixel has; the others tell their flags
+    dropped[:, 0] = first if meta.instrument == "MIRI" else 0
     np.maximum(left[:, 0], first, out=left[:, 0])
     np.minimum(left[:, 1], last + 1, out=left[:, 1])
 
     if likely(meta, p):
         return Bound([_likelihood(context, gain["gain"], noise, dark, (first, last))], outputs=_outputs())
 
-    optional = ramp_optional.product(context, gain["gain"], noise, dark, first_time) if p.save_opt else None
+    lead = leading(context)
+
+    def origin() -> int:
+        """The group that the mid infrared takes for the first one."""
+        return max(lead.least, first) if meta.instrument == "MIRI" else 0
+
+    optional = None
+    if p.save_opt:
+        optional = ramp_optional.product(context, gain["gain"], noise, dark, first_time, origin)
 
     def run(w: Window, lo: int, hi: int) -> None:
         s = w.rows(lo, hi)
@@ -384,6 +410,8 @@ def bind(context: Context) -> Bound:
         jump.flag_bad_gain(w.pdq[s], gain["gain"], lo, w.x0)
         if first > 0 or last < meta.ngroups - 1:
             keep_groups(w.gdq[s], first, last)
+        if first > 0 and meta.instrument == "MIRI":
+            w.gdq[s][:, :, first] &= ~np.uint8(JUMP_DET)  # there is nothing it could be a jump from
         frames = _frame_zero(context, w, lo, hi)
         zeros = np.zeros((0, 0, 0), np.bool_)
         if frames.size:
@@ -398,7 +426,8 @@ def bind(context: Context) -> Bound:
         if optional is not None:
             optional(w, lo, hi, zeros)
 
-    return Bound([Station(run)], outputs=_outputs())
+    # which groups are at the beginning is known once all rows were seen
+    return Bound([Station(run)], outputs=_outputs(), apart=p.save_opt and lead.least > 0)
 
 
 def _frame_zero(context: Context, w: Window, lo: int, hi: int) -> np.ndarray:

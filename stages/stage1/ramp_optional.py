@@ -41,11 +41,11 @@ NOT_YET: dict[str, Any] = {"S_RAMP": None, "S_GANSCL": None}
 
 
 @kernel
-def line(data, c, start, n, electrons, noise2):
-    """The weighted line through a segment: slope and value at group 0, DN; their formal errors, electrons.
+def line(data, c, start, n, origin, electrons, noise2):
+    """The weighted line through a segment: slope and value at a group, DN; their formal errors, electrons.
 
-    Groups start to start + n of column ``c`` of ``data`` (ngroups, columns); ``electrons`` gain, e/DN;
-    ``noise2`` variance of a group, e^2.
+    The group is ``origin``. Groups start to start + n of column ``c`` of ``data`` (ngroups, columns);
+    ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
     """
     signal = (value_of(data[start + n - 1, c]) - value_of(data[start, c])) * electrons
     snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
@@ -66,7 +66,7 @@ def line(data, c, start, n, electrons, noise2):
         spread += w * (k - mean_x) ** 2
         product += w * (k - mean_x) * (value_of(data[start + k, c]) - mean_y)
     slope = product / spread
-    middle = start + mean_x
+    middle = start + mean_x - origin
     error = np.sqrt(noise2 / spread)
     error0 = np.sqrt(noise2 * (1.0 / total + middle * middle / spread)) if n > 2 else error
     return slope, mean_y - slope * middle, error, error0
@@ -75,7 +75,7 @@ def line(data, c, start, n, electrons, noise2):
 @kernel
 def fit_row(
     data, gdq, pixels, slopes, gain, noise, dark, group_time, first_time, zeros, zero_time, nframes,
-    suppress, segments, pedestal, hits,
+    suppress, origin, segments, pedestal, hits,
 ):  # fmt: skip
     """Fit the segments of one row of ramps.
 
@@ -89,6 +89,8 @@ def fit_row(
         e/DN; read noise of a double sample, DN.
     dark, group_time, first_time, zero_time, nframes, suppress
         As for `ramp_fit.fit_rows`.
+    origin : int
+        The group that is taken for the first one.
     zeros : (nints, columns) bool
         Where frame zero stands in for the first group; of zero size if nowhere.
     segments : (7, nints, room, columns) float32
@@ -123,11 +125,11 @@ def fit_row(
         noise2 = 0.5 * (np.float64(noise[c]) * gain[c]) ** 2 / nframes
         for i in range(nints):
             ramp, flags = data[i], gdq[i]
-            no_slope = flags[0, c] & SATURATED or np.isnan(slopes[i, c])
+            no_slope = flags[origin, c] & SATURATED or np.isnan(slopes[i, c])
             back = np.float64(slopes[i, c]) * first_time / group_time
-            pedestal[i, c] = 0.0 if no_slope else value_of(ramp[0, c]) - back
+            pedestal[i, c] = 0.0 if no_slope else value_of(ramp[origin, c]) - back
             n = 0
-            for k in range(1, ngroups):
+            for k in range(origin + 1, ngroups):
                 if flags[k, c] & JUMP_DET:
                     hits[i, n, c] = ramp[k, c] - ramp[k - 1, c]
                     n += 1
@@ -140,7 +142,7 @@ def fit_row(
             while n:
                 singles += n == 1 and flags[start, c] & JUMP_DET == 0
                 if n > 1:
-                    slope, value, error, error0 = line(ramp, c, start, n, np.float64(gain[c]), noise2)
+                    slope, value, error, error0 = line(ramp, c, start, n, origin, np.float64(gain[c]), noise2)
                     variance = read / ((n * n * n - n) * group_time**2)
                     if n > 2 and not gain[c] > 0:
                         variance = 0.0
@@ -166,12 +168,17 @@ def fit_row(
 
 
 def product(
-    context: Context, gain: np.ndarray, noise: np.ndarray, dark: float, first_time: float
+    context: Context,
+    gain: np.ndarray,
+    noise: np.ndarray,
+    dark: float,
+    first_time: float,
+    origin: Callable[[], int],
 ) -> Callable[[Window, int, int, np.ndarray], None]:
     """Announce the product; returns what fills it from rows that are fitted and flagged.
 
     That takes the window, the rows, and where frame zero stands in for the first group, (rows, nints,
-    columns) or of zero size.
+    columns) or of zero size. ``origin`` tells, when rows come, which group counts as the first.
     """
     meta, p = context.meta, context.params
     extras = extras_of(context)
@@ -215,7 +222,7 @@ def product(
                 w.data[at, ..., columns], w.gdq[at, ..., columns], w.pdq[at, columns],
                 w.outputs["rateints.sci"][at, ..., columns], gain[y, where], noise[y, where], dark,
                 meta.group_time, first_time, own, meta.frame_time, meta.nframes, p.suppress_one_group,
-                segments, pedestal, hits,
+                origin(), segments, pedestal, hits,
             )  # fmt: skip
             for k, name in enumerate(BY_SEGMENT if most else ()):
                 cubes[name].write_rows(y, w.x0 + c0, segments[None, k, :, :most])

@@ -18,7 +18,7 @@ import numpy as np
 
 from upramp.stages.core.dq import DO_NOT_USE, FLUX_ESTIMATED, SATURATED
 from upramp.stages.core.errors import NotApplicable
-from upramp.stages.core.groups import ends
+from upramp.stages.core.groups import ends, follow_leading
 from upramp.stages.core.kernel import kernel
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared, RawReference
@@ -105,6 +105,7 @@ def bind(context: Context) -> Bound:
     skips = np.stack([np.where(is_later == 1, later, first), is_later], axis=1)
     left = ends(context)[:, 0]
     np.maximum(left, skips[:, 0], out=left)
+    leading = follow_leading(context)
     header = context.shared.setdefault("header", {})
     counted = context.shared.setdefault("counted", {})
     for k, skipped in ((0, first), (1, later)):
@@ -119,6 +120,8 @@ def bind(context: Context) -> Bound:
         s = w.rows(lo, hi)
         seen = np.zeros((2, 2, hi - lo, w.pdq.shape[1]), np.bool_)
         flag(w.gdq[s], w.pdq[s], skips[w.i0 : w.i0 + w.data.shape[1]], seen)
+        if seen.any():
+            leading.see(w.gdq[s])
         r0, r1, c0, c1 = w.core(lo, hi)
         for k in range(2):
             for j, what in enumerate(("kept", "fewer")):

@@ -74,3 +74,10 @@ def test_no_cut_parts_products_from_their_sink():
     chain[1] = BoundStep("made", Bound([station()], outputs={"rate.sci": ("exposure", "f4")}))
     assert [len(one.steps) for one in plan(chain, [1, 2, 3])] == [1, 3]
     assert [len(one.steps) for one in plan(chain[1:], [1, 2])] == [3]
+
+
+def test_a_step_that_must_know_of_all_rows_begins_a_pass():
+    chain = steps([0], [0])
+    chain.append(BoundStep("apart", Bound([station()], outputs={"a": ("exposure", "f4")}, apart=True)))
+    assert [[s.name for s in one.steps] for one in plan(chain)] == [["s0", "s1"], ["apart"]]
+    assert len(plan(chain[2:])) == 1

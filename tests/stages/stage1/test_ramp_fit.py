@@ -424,3 +424,37 @@ def test_single_groups_of_several_frames_have_their_own_time(through):
     each, _ = fit(through, [[50], [30]], [[0], [DNU]], nframes=4, frame_time=2.0)
     assert each["sci"][0] == near(10)
     assert each["var_poisson"][0] == near((50 / 5 + 30 / 5) / 2 / (5 * 2))
+
+
+def test_large_variances_are_given_as_none(through):
+    """As the observatory's package answered: three integrations of six groups, ever larger read noise."""
+    ramps = [[500.0 * k for k in range(6)]] * 3  # 50 DN/s; var_poisson 50 / 20 / 5
+    for share, kept, errors, all_in_all in (
+        (0.99, True, True, True),
+        (0.9999998, True, False, True),  # both together are too large for ERR
+        (1.01, False, False, True),
+        (3.01, False, False, False),
+    ):
+        each, whole = fit(through, ramps, noise=10 * (1e6 * share * 35) ** 0.5)
+        assert each["sci"] == [near(50)] * 3
+        assert each["var_rnoise"] == [near(1e6 * share) if kept else 0] * 3
+        assert each["err"] == [near((1e6 * share + 0.5) ** 0.5) if errors else 0] * 3
+        assert whole["var_rnoise"] == (near(1e6 * share / 3) if all_in_all else 0)
+        assert whole["sci"] == (near(50) if all_in_all else 0)
+        assert whole["err"] == near(((1e6 * share / 3 if all_in_all else 0) + 0.5 / 3) ** 0.5)
+    bright = [[k * 4e9 for k in range(6)]] * 3
+    each, whole = fit(through, bright)
+    assert each["sci"] == [near(4e8)] * 3
+    assert each["var_poisson"] == each["err"] == [0] * 3
+    assert whole["var_poisson"] == 0
+    assert whole["err"] == near((6 / 210 / 3) ** 0.5)
+
+
+def test_the_mid_infrared_forgets_groups_at_the_beginning(through):
+    """Those before firstgroup, and that this is a jump from the one before."""
+    flags = [[0, JUMP, 0, 0, 0, 0], [0, 0, JUMP, 0, 0, 0], [0, 0, 0, JUMP, 0, 0]]
+    ramps, params = [[0, 10, 20, 30, 40, 50]] * 3, {"firstgroup": 2}
+    each, _ = fit(through, ramps, flags, params=params, instrument="MIRI")
+    assert each["dq"] == [0, 0, JUMP]
+    each, _ = fit(through, ramps, flags, params=params)
+    assert each["dq"] == [JUMP] * 3

@@ -7,7 +7,7 @@ import pytest
 from numba import config
 
 from upramp.stages.core.dq import DO_NOT_USE, JUMP_DET, SATURATED
-from upramp.stages.stage1 import ramp_fit
+from upramp.stages.stage1 import ramp_fit, rscd
 from upramp.stages.stage1.ramp_optional import BY_SEGMENT, named
 from upramp.stages.stage1.ramp_segments import EXPONENTS
 
@@ -146,3 +146,28 @@ def test_same_bits_however_it_is_cut(through, seed):
     pieces, *_ = optional(through, data, gdq, options=options)
     assert all(whole[k].tobytes() == pieces[k].tobytes() for k in whole)
     assert all(whole[k].shape == pieces[k].shape for k in whole)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_group_0_of_the_mid_infrared_is_the_first_that_any_pixel_has(through, kept):
+    """Behind rscd, which leaves two groups out; but none of a pixel that saturates in the third."""
+    data = np.broadcast_to(100 + 10.0 * np.arange(8)[:, None, None], (2, 8, 1, 70)).copy()
+    gdq = np.zeros(data.shape, np.uint8)
+    if kept:
+        gdq[1, 2:, 0, 68] = SATURATED
+    rows = np.array([("SUB64", "FASTR1", 2, 3)], "U6,U6,i4,i4")
+    rows.dtype.names = ("subarray", "readpatt", "group_skip1", "group_skip")
+    shape = data.shape[2:]
+    refs = {"gain": {"SCI": np.full(shape, 2.0)}, "readnoise": {"SCI": np.full(shape, 10.0)}}
+    refs["rscd"] = {"RSCD_GROUP_SKIP": rows}
+    facts = {"instrument": "MIRI", "subarray": "SUB64", "readpatt": "FASTR1"}
+    steps = [(rscd.STEP, {}), (ramp_fit.STEP, {"save_opt": True})]
+    # so little memory that the pixel comes after others
+    out = through(steps, data, refs, gdq=gdq, options={"budget_bytes": 1}, **facts)
+    (extra,) = out.shared["extras"].found
+    extra.ready()
+    got = {name: cube.array for name, cube in extra.arrays.items()}
+    first = 0 if kept else 2
+    assert np.allclose(got["YINT"][:, 0, 0, :60], 100 + 10 * first)
+    assert np.allclose(got["PEDESTAL"][:, 0, :60], 99 + 10 * first)
+    assert out.report.passes == 2
