@@ -23,7 +23,7 @@ from upramp.daemon import kernel_cache
 from upramp.daemon.config import Config, Log, load
 
 kernel_cache.place(Config().cache_folder / "kernels")  # before anything imports numba
-from upramp.daemon import calibrate, logs, oneshot  # noqa: E402
+from upramp.daemon import detector1, logs, oneshot  # noqa: E402
 from upramp.daemon.planning import reference_types  # noqa: E402
 from upramp.stages.pipelines import registry  # noqa: E402
 
@@ -32,14 +32,14 @@ MB_PER_KB = 1024 / 1e6
 
 def noted(reports: list[Any]) -> None:
     """Keep the runner's reports; the ledger holds the seconds of steps only."""
-    stream = calibrate.stream
+    stream = detector1.stream
 
     def streamed(*args: Any, **named: Any) -> Any:
         report, tally = stream(*args, **named)
         reports.append(report)
         return report, tally
 
-    calibrate.stream = streamed
+    detector1.stream = streamed
 
 
 def one(request: dict[str, Any], path: Path, reports: list[Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def changed(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
     return {k: v for k, v in after.items() if k not in before or before[k] != v}
 
 
-def _arrays(image: Image) -> dict[str, np.ndarray]:
+def arrays_of(image: Image) -> dict[str, np.ndarray]:
     """Extensions in the order that products have them."""
     made = {"SCI": image.sci, "ERR": image.err, "DQ": image.dq, **image.arrays}
     made |= {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
@@ -103,7 +103,7 @@ def _write(
         output,
         kind,
         "ImageModel" if image.sci.ndim == 2 else "CubeModel",
-        _arrays(image),
+        arrays_of(image),
         {**own["PRIMARY"], resample.STEP.keyword: "SKIPPED" if left_out and image.sci.ndim == 2 else None},
         own.get("SCI", {}),
         leaves,
@@ -112,7 +112,7 @@ def _write(
         durable=config.store.fsync,
     )
     if image.sci.ndim == 2:
-        _picture(made.path, image.sci, image.dq, image.wcs)
+        picture(made.path, image.sci, image.dq, image.wcs)
     return made
 
 
@@ -138,11 +138,11 @@ def _write_extra(
     )
     sci = arrays["SCI"]
     flags = arrays.get("DQ", np.zeros(sci.shape, np.uint32))
-    _picture(made.path, sci, flags, extra.leaves.get("meta", {}).get("wcs"))
+    picture(made.path, sci, flags, extra.leaves.get("meta", {}).get("wcs"))
     return made
 
 
-def _picture(product: Path, sci: np.ndarray, dq: np.ndarray, wcs: Any) -> None:
+def picture(product: Path, sci: np.ndarray, dq: np.ndarray, wcs: Any) -> None:
     """A picture beside a product. It is for people alone: the ledger does not know it."""
-    picture = draw(sci, dq, None if wcs is None else pixel_to_sky(wcs))
-    write_picture(product.with_suffix(".png"), picture)
+    drawn = draw(sci, dq, None if wcs is None else pixel_to_sky(wcs))
+    write_picture(product.with_suffix(".png"), drawn)

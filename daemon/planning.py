@@ -17,19 +17,25 @@ from upramp.daemon.config import Config
 from upramp.daemon.desk import upramp_version
 from upramp.daemon.events import Identity, Turn
 from upramp.daemon.logs import bound, get_logger
-from upramp.daemon.reading import identify
+from upramp.daemon.reading import identify, sha256_known
 from upramp.stages import pipelines
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Step
 from upramp.stages.core.whole import WholeStep
 from upramp.stages.stage1 import persistence
+from upramp.stages.stage3.members import JointStep
+from upramp.store.association_file import AssociationFile, open_association
 from upramp.store.exposure_file import ExposureFile
 from upramp.store.image_file import kind_of, open_image
+from upramp.store.naming import is_association
 from upramp.store.provenance import fingerprint
 from upramp.store.references import Best, Crds, CrdsSettings, open_crds
 from upramp.store.uncal import open_uncal
 
 log = get_logger()
+
+AnyStep = Step | WholeStep[Any] | JointStep
+Input = ExposureFile | AssociationFile
 
 RATES = frozenset({"rate", "rateints"})
 """Endings of the files that the second stage takes."""
@@ -53,7 +59,7 @@ class PlannedStep:
     ``parameters``: name -> (value, where it came from); ``references``: rows with type, name, path, context.
     """
 
-    step: Step | WholeStep[Any]
+    step: AnyStep
     params: Any
     state: str
     reason: str
@@ -78,16 +84,18 @@ class PlannedStep:
 class CalibrationPlan:
     """What is to be done with one file; ``identity`` is that of the file when it was opened.
 
-    ``params``: the pipeline's own parameters.
+    ``params``: the pipeline's own parameters; ``members``: files that an association lists, with their
+    checksums.
     """
 
     job: CalibrationJob
     identity: Identity
-    uncal: ExposureFile
+    uncal: Input
     pipeline: pipelines.Pipeline
     steps: tuple[PlannedStep, ...]
     crds: Crds = field(repr=False)
     params: Any = None
+    members: tuple[tuple[Identity, str], ...] = ()
 
     @property
     def context(self) -> str:
@@ -138,7 +146,8 @@ class CalibrationPlan:
         }
         if windows_sha256:
             references["persistence_windows"] = windows_sha256
-        return fingerprint(input_sha256, steps, references, upramp_version())
+        inputs = [input_sha256, *(sha256 for _, sha256 in self.members)]
+        return fingerprint(inputs, steps, references, upramp_version())
 
 
 def turn_of(meta: ExposureMeta, seconds: float = 0.0) -> Turn:
@@ -156,7 +165,7 @@ def glance(path: Path) -> Turn | None:
     Retryable
         If it cannot be read for the time being.
     """
-    if kind_of(path.name):
+    if kind_of(path.name) or is_association(path.name):
         return None
     meta = open_uncal(path).meta
     known = meta.exposure_start > 0 and pipelines.for_exposure(meta) is not pipelines.GUIDER
@@ -192,7 +201,9 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
         If the file or the CRDS server cannot be reached for the time being.
     """
     identity = identify(job.path)
-    uncal, pipeline = open_exposure(job.path)
+    uncal, pipeline = open_input(job.path, job.config)
+    listed = uncal.science if isinstance(uncal, AssociationFile) else ()
+    members = tuple(sha256_known(file.path) for file in listed)
     clock, crds = time.perf_counter(), crds_of(job.config)
     types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
     found = crds.parameters(uncal.header, types)
@@ -207,17 +218,19 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     seconds = round(time.perf_counter() - clock, 3)
     with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
         log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
-    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds, params)
+    return CalibrationPlan(job, identity, uncal, pipeline, steps, crds, params, members)
 
 
-def open_exposure(path: Path) -> tuple[ExposureFile, pipelines.Pipeline]:
-    """Look at an exposure's file, and find the pipeline that takes it.
+def open_input(path: Path, config: Config) -> tuple[Input, pipelines.Pipeline]:
+    """Look at the file of an exposure or an association, and find the pipeline that takes it.
 
     Raises
     ------
     Unprocessable, Retryable
         As `plan`.
     """
+    if is_association(path.name):
+        return open_association(path, [config.output.folder]), pipelines.IMAGE3
     if kind_of(path.name) in RATES:
         image = open_image(path)
         return image, pipelines.for_image(image.meta)
@@ -233,15 +246,15 @@ def reference_types() -> list[str]:
     return sorted(files | pars)
 
 
-def _is_parameter(step: Step | WholeStep[Any], reftype: str) -> bool:
+def _is_parameter(step: AnyStep, reftype: str) -> bool:
     """Whether a "reference" is a file that a parameter of the same name gives."""
     return any(f.name == reftype for f in dataclasses.fields(step.params))
 
 
 def _planned(
     config: Config,
-    step: Step | WholeStep[Any],
-    uncal: ExposureFile,
+    step: AnyStep,
+    uncal: Input,
     pars: Mapping[str, tuple[Any, str]],
     best: Mapping[str, Best],
     crds: Crds,

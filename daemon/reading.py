@@ -69,6 +69,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_known: dict[Identity, str] = {}
+
+
+def sha256_known(path: Path) -> tuple[Identity, str]:
+    """Size and time of a file with its checksum, computed once a process as long as those stay the same.
+
+    Raises
+    ------
+    Unprocessable, OSError
+        As `identify`.
+    """
+    identity = identify(path)
+    if identity not in _known:
+        _known[identity] = sha256_of(path)
+    return identity, _known[identity]
+
+
 def look(calibrator: Calibrator, settings: Settings, identity: Identity, sha256: str, tries: Tries) -> Event:
     """Read a file in: its checksum and, meanwhile, its header and the plan. Runs on a reader."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from upramp.daemon.events import Failure, Identity, Work
 from upramp.stages.core.errors import Unprocessable
-from upramp.store.naming import parse_name
+from upramp.store.naming import association_id, is_association, parse_name
 
 Row = dict[str, Any]
 
@@ -22,6 +22,8 @@ Row = dict[str, Any]
 def names_of(path: Path) -> tuple[str, str]:
     """Segment and exposure of a file by its name alone, for files that cannot be read."""
     try:
+        if is_association(path.name):
+            return (association_id(path.name),) * 2
         name = parse_name(path.name)
     except Unprocessable:
         shown = ascii(path.name)[1:-1]

@@ -53,7 +53,8 @@ def may_publish(work: CalibrationPlan, stop: Callable[[], bool]) -> None:
     """Raise, rather than publish what nobody waits for or what was made of two contents."""
     if stop():
         raise Interrupted
-    refuse_changed(work.identity)
+    for identity in (work.identity, *(identity for identity, _ in work.members)):
+        refuse_changed(identity)
 
 
 def state_cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def warm() -> float:
 
 def calibrate(kind: Kind, folder: Path) -> None:
     """Make an exposure of a kind with its references in ``folder``, and calibrate it there."""
-    from upramp.daemon.calibrate import stream
+    from upramp.daemon.detector1 import stream
     from upramp.simulate import uncal
     from upramp.simulate.observation import Observation
     from upramp.stages import pipelines

@@ -34,7 +34,8 @@ from upramp.stages.stage1 import (
     superbias,
 )
 from upramp.stages.stage2 import assign_wcs, bkg_subtract, flat_field, photom
-from upramp.stages.stage3 import resample
+from upramp.stages.stage3 import assign_mtwcs, resample, skymatch, tweakreg
+from upramp.stages.stage3.members import JointStep
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Pipeline:
     """
 
     name: str
-    steps: tuple[Step | WholeStep[Any], ...]
+    steps: tuple[Step | WholeStep[Any] | JointStep, ...]
     pars: str
     params: type = NoParams
 
@@ -132,11 +133,15 @@ IMAGE2 = Pipeline(
     "pars-image2pipeline",
 )
 
+IMAGE3 = Pipeline(
+    "image3", (assign_mtwcs.STEP, tweakreg.STEP, skymatch.STEP, resample.MOSAIC), "pars-image3pipeline"
+)
+
 BY_INTEGRATION = frozenset({"MIR_4QPM", "MIR_LYOT", "NIS_AMI", "NRC_CORON"})
 
 GUIDER = Pipeline("guider", guider.STEPS, "pars-guiderpipeline")
 
-PIPELINES = (NEAR_INFRARED, MID_INFRARED, NEAR_INFRARED_DARK, MID_INFRARED_DARK, IMAGE2, GUIDER)
+PIPELINES = (NEAR_INFRARED, MID_INFRARED, NEAR_INFRARED_DARK, MID_INFRARED_DARK, IMAGE2, IMAGE3, GUIDER)
 
 
 def for_exposure(meta: ExposureMeta) -> Pipeline:

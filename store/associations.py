@@ -13,7 +13,7 @@ import difflib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,19 +196,27 @@ def read_association(path: Path) -> Association:
     )
 
 
-def member_paths(path: Path, association: Association) -> dict[str, Path]:
-    """Where the members of an association file are: beside it, unless their names have folders.
+def member_paths(
+    path: Path, association: Association, folders: Sequence[Path] = (), only: Collection[str] = ()
+) -> dict[str, Path]:
+    """Where the members of an association file are: beside it or in ``folders``, in that order.
+
+    Names with folders count from that of the file. ``only``: what those serve as that are looked for; empty
+    for all.
 
     Raises
     ------
     Unprocessable
         If some are not there; with the nearest names that are.
     """
-    found = {m.expname: path.parent / m.expname for m in association.members}
+    wanted = [m.expname for m in association.members if not only or m.exptype in only]
+    places = (path.parent, *folders)
+    found = {n: next((f / n for f in places if (f / n).is_file()), path.parent / n) for n in wanted}
     missing = [name for name, place in found.items() if not place.is_file()]
     if missing:
         raise Unprocessable(
-            f"{path.name}: of {len(found)} members {len(missing)} are not in {path.parent}: "
+            f"{path.name}: of {len(found)} members {len(missing)} are not in "
+            f"{' or '.join(str(f) for f in places)}: "
             f"{', '.join(name + _nearest(found[name]) for name in missing[:5])}"
             f"{', ...' if len(missing) > 5 else ''}; put them there, or take them out of the association"
         )

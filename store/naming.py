@@ -113,6 +113,22 @@ def is_input(name: str) -> bool:
     return name.endswith("_uncal.fits") and not name.startswith(".")
 
 
+def is_association(name: str) -> bool:
+    """Whether a file of this name holds an association."""
+    return name.endswith("_asn.json") and not name.startswith(".")
+
+
+def association_id(name: str) -> str:
+    """What the ledger calls an association: the stem of its file's name.
+
+    Raises
+    ------
+    Unprocessable
+        If products cannot safely be recorded under it.
+    """
+    return parse_name(name.removesuffix(".json")).segment_id
+
+
 def scratch_root(output: Path) -> Path:
     """The hidden folder that holds the scratch folders of all jobs of an output folder."""
     return output / SCRATCH

@@ -13,14 +13,19 @@ import pytest
 
 from upramp.daemon.cli import parser
 from upramp.daemon.vocabulary import EVENTS
-from upramp.stages.pipelines import GUIDER, IMAGE2, PIPELINES
+from upramp.stages.pipelines import GUIDER, IMAGE2, IMAGE3, PIPELINES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 STAGE1 = {
-    step.name: step for pipeline in PIPELINES if pipeline not in (GUIDER, IMAGE2) for step in pipeline.steps
+    step.name: step
+    for pipeline in PIPELINES
+    if pipeline not in (GUIDER, IMAGE2, IMAGE3)
+    for step in pipeline.steps
 }
+STAGE3 = [step for step in IMAGE3.steps if step.name != "resample"]
+"""Those that have their own page; resample is that of the second stage."""
 
 PUBLIC = {
     "jwst-crds.stsci.edu",
@@ -124,10 +129,17 @@ def test_parameters_of_the_second_stage_are_those_of_the_code():
     }
 
 
+def test_parameters_of_the_third_stage_are_those_of_the_code():
+    assert tables((ROOT / "docs" / "stage3.md").read_text()) == {
+        step.name: {f.name: repr(f.default) for f in dataclasses.fields(step.params)} for step in STAGE3
+    }
+
+
 @pytest.mark.parametrize(
     ("page", "step"),
     [("steps.md", step) for step in STAGE1.values()]
-    + [("stage2.md", step) for step in IMAGE2.steps if step.name != "assign_wcs"],
+    + [("stage2.md", step) for step in IMAGE2.steps if step.name != "assign_wcs"]
+    + [("stage3.md", step) for step in STAGE3],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_every_step_tells_its_keyword_and_references(page, step):

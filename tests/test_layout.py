@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from upramp.daemon.parameters import convert
-from upramp.stages.core.step import Step
 from upramp.stages.pipelines import GUIDER, PIPELINES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,7 +112,7 @@ def test_names_belong_together(step):
     assert step.pars == f"pars-{called.replace('_', '')}step"
     home = step.params.__module__.rpartition(".")[2]
     assert home == step.name, "a step stands in the file of its name"
-    does = step.bind if isinstance(step, Step) else step.apply
+    does = next(getattr(step, name) for name in ("bind", "apply", "run", "make") if hasattr(step, name))
     assert does.__module__ == step.params.__module__
 
 
@@ -139,7 +138,7 @@ def table(text: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
         elif name and line.startswith("reference types:"):
             steps[name][0].extend(re.findall(r"[\w-]+", line.partition(":")[2]))
         elif name and (
-            row := re.match(r"- `(\w+)`: `\w+\(.*\bdefault ?= ?(.*?)(?:, ?(?:min|max)=.*)?\)`", line)
+            row := re.match(r"- `(\w+)`: `\w+\(.*\bdefault ?= ?(.*?)(?:, ?(?:min|max)=.*)?\),?`", line)
         ):
             word = row[2]
             steps[name][1][row[1]] = (

@@ -15,6 +15,9 @@ import numpy as np
 
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.core.reference import Prepared, RawReference
+from upramp.stages.core.step import everything, never
 
 
 class Member(Protocol):
@@ -144,18 +147,41 @@ class Means:
     table: Callable[[str], Mapping[str, np.ndarray]] = _no_table
 
 
-@dataclass(frozen=True)
-class CommonStep:
+@dataclass(frozen=True, kw_only=True)
+class JointStep:
+    """A step that takes exposures together; its fields are those of `WholeStep`, less what it does."""
+
+    name: str
+    keyword: str
+    params: type
+    references: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    prepare: Mapping[str, Callable[[RawReference, ExposureMeta, Any], Prepared]] = field(default_factory=dict)
+    loads: Sequence[str] = ()
+    skip_if: Callable[[ExposureMeta, Any], str | None] = never
+    pars: str = ""
+    unsupported: Callable[[Any], Sequence[str]] = everything
+
+    def takes(self, meta: ExposureMeta, params: object) -> Sequence[str]:
+        """The reference types that it needs."""
+        return self.references
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonStep(JointStep):
     """A step that looks at all members before it changes any.
 
     ``run(members, params, means)`` gives a `Change` for each member, in their order.
     """
 
-    name: str
-    keyword: str
-    params: type
     run: Callable[[Sequence[Member], Any, Means], list[Change]]
-    pars: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombiningStep(JointStep):
+    """A step that makes something new: of all members (resample), or of what others made of them."""
+
+    make: Callable[..., Any]
 
 
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")

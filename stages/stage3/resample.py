@@ -25,6 +25,7 @@ from upramp.stages.core.whole import WholeStep
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
 from upramp.stages.resample.pixmap import pixmap
+from upramp.stages.stage3.members import CombiningStep
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
 ARCSECONDS = 3600.0
@@ -229,11 +230,17 @@ def fill_value(p: Params) -> float:
     return np.nan if p.fillval.strip().upper() in ("NAN", "INDEF") else float(p.fillval)
 
 
+def sky_of(member: Member) -> float:
+    """The level that skymatch found and nobody subtracted yet (BKGLEVEL, BKGSUB)."""
+    level = member.cards.get("BKGLEVEL")
+    return 0.0 if level is None or member.cards.get("BKGSUB") else float(level)
+
+
 def resample(
     members: Sequence[Member],
     p: Params,
     crew: Crew,
-    level: Callable[[Member], float] = lambda member: 0.0,
+    level: Callable[[Member], float] = sky_of,
 ) -> Resampled:
     """Put images on one grid. One image at a time is in memory, besides the output.
 
@@ -340,3 +347,13 @@ STEP = WholeStep(
     pars="pars-resamplestep",
     unsupported=unsupported,
 )
+
+MOSAIC = CombiningStep(
+    name="resample",
+    keyword="S_RESAMP",
+    params=Params,
+    make=resample,
+    pars="pars-resamplestep",
+    unsupported=unsupported,
+)
+"""The same of stage 3: many exposures on one grid."""

@@ -80,7 +80,7 @@ class Params:
     tolerance: float = 0.7
     xoffset: float = 0.0
     yoffset: float = 0.0
-    abs_refcat: str | None = ""
+    abs_refcat: str = ""
     save_abs_catalog: bool = False
     abs_minobj: int = 15
     abs_fitgeometry: str = "rshift"

@@ -1,0 +1,156 @@
+"""Calibrated images that belong together to a mosaic: the third stage, of one association at a time.
+
+Steps look at all exposures and say what changes in each; pixels are read when their turn comes, so memory
+does not grow with the number of exposures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from upramp.daemon.images import picture
+from upramp.daemon.machine import cores
+from upramp.daemon.planning import CalibrationPlan, PlannedStep
+from upramp.daemon.results import Result, may_publish, state_cards
+from upramp.stages.associations.record import SOUND
+from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
+from upramp.stages.core.frames import Crew
+from upramp.stages.stage3 import assign_mtwcs, resample
+from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
+from upramp.store.association_file import AssociationFile, FileMember
+from upramp.store.image_file import ImageFile
+from upramp.store.naming import InputName, scratch_folder
+from upramp.store.products import Published, write_product
+
+ENDING = "i2d"
+LOST = ("BKGLEVEL", "BKGSUB")
+"""What is true of an exposure and no longer of the mosaic, off which its sky was taken."""
+
+
+def association_of(work: CalibrationPlan) -> AssociationFile:
+    """The association of a plan for one."""
+    if not isinstance(work.uncal, AssociationFile):
+        raise TypeError(f"{work.uncal.path.name} holds no association")
+    return work.uncal
+
+
+class Course:
+    """How the steps of an association went: whether they ran and why not, seconds of wall and CPU time."""
+
+    def __init__(self, work: CalibrationPlan) -> None:
+        self.states = {s.name: (s.runs, s.reason) for s in work.steps}
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, step: PlannedStep) -> Iterator[None]:
+        """Do a step's work; that it cannot be applied is written down and not raised."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        except NotApplicable as why:
+            self.states[step.name] = (False, str(why))
+        self.wall[step.name] = time.perf_counter() - wall
+        self.cpu[step.name] = time.process_time() - cpu
+
+
+def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
+    """Images of an association to exposures that agree, and to their mosaic."""
+    source, config = association_of(work), work.job.config
+    crew = Crew(config.run.threads or cores(), stop)
+    course = Course(work)
+    files = [FileMember(file) for file in source.science]
+    members: list[Member] = list(files)
+    for step in work.steps:
+        if isinstance(step.step, CommonStep):
+            members = _in_common(step, step.step, members, Means(crew), course)
+    combining = next(s for s in work.steps if s.step is resample.MOSAIC)
+    if not combining.runs:
+        raise Misconfigured(
+            f"resample does not run ({combining.reason}), so there is no mosaic; "
+            "leave steps.resample.skip = false"
+        )
+    made: resample.Resampled | None = None
+    with course.of(combining):
+        made = resample.resample(members, combining.params, crew)
+    if made is None:
+        raise Unprocessable(f"{source.path.name}: {course.states[combining.name][1]}")
+    may_publish(work, stop)
+    published = [_write_mosaic(work, job_id, made, members, course)]
+    counters: Counter[str] = Counter()
+    return Result(published, course.states, counters, course.wall, course.cpu, [])
+
+
+def _in_common(
+    planned: PlannedStep, step: CommonStep, members: Sequence[Member], means: Means, course: Course
+) -> list[Member]:
+    """Members as a step leaves them, with its state in their headers."""
+    changes: Sequence[Change] = [Change("SKIPPED", planned.reason) for _ in members]
+    if planned.runs:
+        with course.of(planned):
+            changes = step.run(members, planned.params, means)
+            ran = [c for c in changes if c.state == "COMPLETE"] or changes
+            reasons = dict.fromkeys(c.reason for c in changes if c.reason)
+            course.states[planned.name] = (ran[0].state == "COMPLETE", "; ".join(reasons))
+    silent = step is assign_mtwcs.STEP and not assign_mtwcs.moving(members)
+    told = [{} if silent else {step.keyword: c.state} for c in changes]
+    return [
+        Changed(member, replace(change, primary={**change.primary, **card}))
+        for member, change, card in zip(members, changes, told, strict=True)
+    ]
+
+
+def association_cards(source: AssociationFile) -> dict[str, Any]:
+    """What headers tell of the association that a product belongs to."""
+    association = source.association
+    degraded = association.degraded_status.partition("\n")[0]
+    return {
+        "ASNPOOL": association.asn_pool,
+        "ASNTABLE": source.path.name,
+        "DEGRADED": degraded if degraded and degraded != SOUND else None,
+    }
+
+
+def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> dict[str, Any]:
+    """What the primary header of a product says of steps, references and the association."""
+    keywords = [s.step.keyword for s in work.steps if isinstance(s.step, CommonStep)]
+    told = {keyword: members[0].cards.get(keyword) for keyword in keywords}
+    return {**state_cards(work, course.states), **told, **association_cards(association_of(work))}
+
+
+def _write_mosaic(
+    work: CalibrationPlan, scratch: str, made: resample.Resampled, members: Sequence[Member], course: Course
+) -> Published:
+    config, source = work.job.config, association_of(work)
+    output = config.output.folder
+    first = source.science[0]
+    template = named(first, source.product.name)
+    tables = {keyword: members[0].cards.get(keyword) for keyword in ("BKGMETH",)}
+    published = write_product(
+        template,
+        scratch_folder(output, scratch),
+        output,
+        ENDING,
+        "ImageModel",
+        made.arrays,
+        {**_cards(work, members, course), **tables, **dict.fromkeys(LOST), **made.primary},
+        made.sci,
+        {"meta": {"wcs": made.wcs}},
+        units={name: str(first.sci.get("BUNIT") or "") for name in ("SCI", "ERR")},
+        durable=config.store.fsync,
+    )
+    sci = made.arrays["SCI"]
+    picture(published.path, sci, np.zeros(sci.shape, np.uint32), made.wcs)
+    return published
+
+
+def named(file: ImageFile, stem: str) -> ImageFile:
+    """The file as the beginning of a product whose name begins with ``stem``."""
+    return replace(file, name=InputName(file.path.name, stem, stem, None, False))

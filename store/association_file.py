@@ -1,0 +1,140 @@
+"""An association as an input: the exposures that its file lists, looked at and ready to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from upramp.stages.associations.record import Association, Product
+from upramp.stages.core.errors import Unprocessable
+from upramp.stages.core.image import Image
+from upramp.stages.core.meta import ExposureMeta
+from upramp.stages.stage3.members import exposure_group
+from upramp.store.associations import member_paths, read_association
+from upramp.store.image_file import ImageFile, open_image
+from upramp.store.naming import association_id
+from upramp.store.transforms import read_wcs
+
+
+@dataclass(frozen=True, eq=False)
+class FileMember:
+    """A product of images as a member of an association; see `stages.stage3.members.Member`."""
+
+    file: ImageFile
+
+    @property
+    def name(self) -> str:
+        """See `Member`."""
+        return self.file.path.name
+
+    @property
+    def group(self) -> str:
+        """See `Member`."""
+        return exposure_group(self.cards, self.name)
+
+    @property
+    def cards(self) -> Mapping[str, Any]:
+        """See `Member`."""
+        return self.file.header
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Member`."""
+        return self.file.meta.ny, self.file.meta.nx
+
+    @cached_property
+    def wcs(self) -> Any:
+        """See `Member`.
+
+        Raises
+        ------
+        Unprocessable
+            If the file has none.
+        """
+        unit = self.file.unit("ASDF")
+        wcs = None if unit is None else read_wcs(self.file.raw(unit)[len(unit.header) :], self.name)
+        if wcs is None:
+            raise Unprocessable(
+                f"{self.name} has no WCS, so it has no place among the others; calibrate it again with "
+                "steps.assign_wcs.skip = false, or take it out of the association"
+            )
+        return wcs
+
+    def read(self) -> Image:
+        """See `Member`."""
+        return replace(self.file.read(), wcs=self.wcs)
+
+
+@dataclass(frozen=True, eq=False)
+class AssociationFile:
+    """A look at an association's file and the exposures that it lists; no pixel is read.
+
+    Attributes
+    ----------
+    path : Path
+        The association file.
+    association : Association
+    product : Product
+        What is made.
+    science : list of ImageFile
+        Its members that serve as science, in their order.
+    """
+
+    path: Path
+    association: Association
+    product: Product
+    science: Sequence[ImageFile]
+
+    @property
+    def segment_id(self) -> str:
+        """What the ledger calls it: its name's stem."""
+        return association_id(self.path.name)
+
+    @property
+    def exposure_id(self) -> str:
+        """See `segment_id`."""
+        return self.segment_id
+
+    @property
+    def meta(self) -> ExposureMeta:
+        """That of its first exposure."""
+        return self.science[0].meta
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """Keywords of its first exposure, for reference selection."""
+        return self.science[0].header
+
+
+def open_association(path: Path, folders: Sequence[Path] = ()) -> AssociationFile:
+    """Look at an association file and its members, which are beside it or in one of ``folders``.
+
+    Raises
+    ------
+    Unprocessable
+        If it is not valid, or members are missing or no images.
+    Retryable
+        If something cannot be read for the time being.
+    """
+    association = read_association(path)
+    if association.asn_type != "image3":
+        raise Unprocessable(
+            f"{path.name} is of type {association.asn_type}, which is not in this version; "
+            "image3 associations are combined"
+        )
+    if len(association.products) != 1:
+        raise Unprocessable(
+            f"{path.name} lists {len(association.products)} products; give each a file of its own"
+        )
+    [product] = association.products
+    places = member_paths(path, association, folders, only=("science",))
+    science = [open_image(places[m.expname]) for m in product.of("science")]
+    for file in science:
+        if file.kind not in ("cal", "crf") or file.meta.nints != 1:
+            raise Unprocessable(
+                f"{path.name}: {file.path.name} is no calibrated image; list products that end in _cal.fits"
+            )
+    return AssociationFile(path, association, product, science)
