@@ -92,6 +92,9 @@ def _in_common(
     planned: PlannedStep, step: CommonStep, members: Sequence[Member], means: Means, course: Course
 ) -> list[Member]:
     """Members as a step leaves them, with its state in their headers."""
+    if planned.runs and step is assign_mtwcs.STEP and not assign_mtwcs.moving(members):
+        course.states[planned.name] = (False, "the target does not move")
+        return list(members)
     changes: Sequence[Change] = [Change("SKIPPED", planned.reason) for _ in members]
     if planned.runs:
         with course.of(planned):
@@ -99,11 +102,9 @@ def _in_common(
             ran = [c for c in changes if c.state == "COMPLETE"] or changes
             reasons = dict.fromkeys(c.reason for c in changes if c.reason)
             course.states[planned.name] = (ran[0].state == "COMPLETE", "; ".join(reasons))
-    silent = step is assign_mtwcs.STEP and not assign_mtwcs.moving(members)
-    told = [{} if silent else {step.keyword: c.state} for c in changes]
     return [
-        Changed(member, replace(change, primary={**change.primary, **card}))
-        for member, change, card in zip(members, changes, told, strict=True)
+        Changed(member, replace(change, primary={**change.primary, step.keyword: change.state}))
+        for member, change in zip(members, changes, strict=True)
     ]
 
 

@@ -54,17 +54,32 @@ def field(
         DN/s.
     """
     o = observation
-    image = np.full((o.ny, o.nx), background, np.float32)
+    places = pixels(o, catalogue[:, 0], catalogue[:, 1])
+    return paint((o.ny, o.nx), *places, catalogue[:, 2], background=background, width=width)
+
+
+def paint(
+    shape: tuple[int, int],
+    x: np.ndarray,
+    y: np.ndarray,
+    flux: np.ndarray,
+    *,
+    background: float,
+    width: float = 1.0,
+) -> np.ndarray:
+    """The same of stars at known pixels (0-based)."""
+    ny, nx = shape
+    image = np.full(shape, background, np.float32)
     reach = int(np.ceil(REACH * width))
-    for x, y, flux in zip(*pixels(o, catalogue[:, 0], catalogue[:, 1]), catalogue[:, 2], strict=True):
-        x0, y0 = int(np.floor(x)), int(np.floor(y))
-        rows = np.arange(max(y0 - reach, 0), min(y0 + reach + 1, o.ny))
-        columns = np.arange(max(x0 - reach, 0), min(x0 + reach + 1, o.nx))
+    for at, up, light in zip(x, y, flux, strict=True):
+        x0, y0 = int(np.floor(at)), int(np.floor(up))
+        rows = np.arange(max(y0 - reach, 0), min(y0 + reach + 1, ny))
+        columns = np.arange(max(x0 - reach, 0), min(x0 + reach + 1, nx))
         if rows.size and columns.size:
             star = np.outer(
-                np.exp(-0.5 * ((rows - y) / width) ** 2), np.exp(-0.5 * ((columns - x) / width) ** 2)
+                np.exp(-0.5 * ((rows - up) / width) ** 2), np.exp(-0.5 * ((columns - at) / width) ** 2)
             )
-            image[np.ix_(rows, columns)] += flux / (2 * np.pi * width**2) * star
+            image[np.ix_(rows, columns)] += light / (2 * np.pi * width**2) * star
     return image
 
 

@@ -1,0 +1,185 @@
+"""A dithered visit to its mosaic with pixels: products, headers, what the ledger tells; and once more."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from upramp.simulate import optics, sky, visit
+from upramp.simulate.cache import Cache
+from upramp.simulate.observation import Observation
+from upramp.stages.wcs.evaluate import sky_to_pixel
+from upramp.store.association_file import FileMember
+from upramp.store.image_file import open_image
+from upramp.store.ledger import Ledger
+
+STEM = "jw01234-o001_t001_nircam_clear-f444w"
+ASN = "jw01234-o001_20240301t000000_image3_00001_asn"
+RUN = """
+import sys
+from pathlib import Path
+from upramp.daemon import config, desk, oneshot
+from upramp.stages.pipelines import registry
+if __name__ == "__main__":
+    settings, *paths = sys.argv[1:]
+    chosen = config.load(settings, registry=registry())
+    sys.exit(oneshot.run([Path(p) for p in paths], chosen, calibrator=desk.Calibration()).exit_code)
+"""
+ONE = Observation(ny=230, nx=240, subarray="SUB320", ngroups=5, tframe=10.0)
+
+
+class Taken:
+    """A visit on disk; ``run`` calibrates in a process of its own, which compiles nothing ahead."""
+
+    def __init__(self, folder: Path, **how) -> None:
+        self.folder, self.output = folder, folder / "out"
+        self.visit = visit.Visit(ONE, dithers=3, stars=70, **how)
+        cache = Cache(folder / "crds")
+        self.visit.references(cache)
+        self.environment = cache.environment | {"CRDS_CONTEXT": cache.write()}
+        self.rates = self.visit.write_rates(folder / "in")
+        (folder / "run.py").write_text(RUN)
+        (folder / "settings.toml").write_text(
+            '[output]\nfolder = "out"\n[run]\nuntil = "stage2"\n[steps.tweakreg]\nminobj = 6\n'
+            "bkg_boxsize = 50\nseparation = 0.3\ntolerance = 0.2\n"
+        )
+
+    def run(self, *paths: Path, exit_code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, self.folder / "run.py", self.folder / "settings.toml", *paths],
+            env=os.environ | self.environment | {"UPRAMP_CACHE": str(self.folder / "cache")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def associate(self, *members: str) -> Path:
+        path = self.output / f"{ASN}.json"
+        path.write_text(
+            json.dumps(
+                {
+                    "asn_type": "image3",
+                    "asn_id": "o001",
+                    "asn_pool": "none",
+                    "products": [
+                        {
+                            "name": STEM,
+                            "members": [{"expname": name, "exptype": "science"} for name in members],
+                        }
+                    ],
+                }
+            )
+        )
+        return path
+
+    @property
+    def cals(self) -> list[Path]:
+        return sorted(self.output.glob("*_cal.fits"))
+
+    @property
+    def mosaic(self) -> Path:
+        return self.output / f"{STEM}_i2d.fits"
+
+    def ledger(self, table: str) -> list:
+        with Ledger.open(self.output / "ledger") as ledger:
+            return [row for row in ledger.latest(table) if row["segment_id"] == ASN]
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    made = Taken(tmp_path_factory.mktemp("visit"), error=20.0)
+    made.run(*made.rates)
+    made.run(made.associate(*(path.name for path in made.cals)))
+    return made
+
+
+def test_the_mosaic_and_its_picture(taken):
+    assert taken.mosaic.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    with fits.open(taken.mosaic) as file:
+        names = [hdu.name for hdu in file]
+        assert names[:8] == ["PRIMARY", "SCI", "ERR", "CON", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"]
+        header, sci = file[0].header, file["SCI"]
+        states = {k: header.get(k) for k in ("S_TWKREG", "S_SKYMAT", "S_RESAMP")}
+        assert set(states.values()) == {"COMPLETE"}
+        assert (header["ASNTABLE"], header["NDRIZ"]) == (f"{ASN}.json", 3)
+        assert header["FILENAME"] == taken.mosaic.name
+        assert "S_MTWCS" not in header and "BKGLEVEL" not in header and "DEGRADED" not in header
+        assert sci.header["BUNIT"] == "MJy/sr"
+        assert set(np.unique(file["CON"].data)) == set(range(8))
+
+
+def test_stars_lie_where_they_were_put_and_shine_as_they_do(taken):
+    """Pointings that headers told wrong by 20 mas are mended, with respect to the first exposure."""
+    with fits.open(taken.mosaic) as file:
+        sci, err = file["SCI"].data, file["ERR"].data
+    wcs = FileMember(open_image(taken.mosaic)).wcs
+    x, y = sky_to_pixel(wcs)(taken.visit.sky[:, 0], taken.visit.sky[:, 1])
+    flux = taken.visit.sky[:, 2] * optics.CONVERSION
+    inside = (x > 12) & (y > 12) & (x < sci.shape[1] - 12) & (y < sci.shape[0] - 12)
+    near = np.hypot(x[:, None] - x, y[:, None] - y) + 99 * np.eye(x.size)
+    alone = inside & (near.min(axis=0) > 12) & (flux > 1500)
+    assert alone.sum() >= 5
+    shifts, ratios = [], []
+    for at, up, light in zip(x[alone], y[alone], flux[alone], strict=True):
+        i, j = round(up), round(at)
+        cut = np.s_[i - 5 : i + 6, j - 5 : j + 6]
+        if not np.isfinite(sci[cut]).all():  # no exposure reaches it
+            continue
+        around = sci[i - 9 : i + 10, j - 9 : j + 10]
+        light_here = sci[cut] - np.nanmedian(around)
+        rows, columns = np.mgrid[i - 5 : i + 6, j - 5 : j + 6]
+        total = light_here.sum()
+        shifts.append(((light_here * columns).sum() / total - at, (light_here * rows).sum() / total - up))
+        ratios.append(total / light)
+    assert len(shifts) >= 5
+    assert np.abs(np.median(shifts, axis=0)).max() < 0.03  # pixels of 63 mas
+    assert np.median(ratios) == pytest.approx(1, abs=0.02)
+    assert np.isfinite(err[np.isfinite(sci)]).all()
+
+
+def test_the_ledger_knows_members_and_steps(taken):
+    [segment] = taken.ledger("segments")
+    assert segment["state"] == "calibrated"
+    [product] = [row for row in taken.ledger("products") if row["kind"] == "i2d"]
+    assert [Path(one["path"]).name for one in product["inputs"]] == [
+        f"{ASN}.json",
+        *(path.name for path in taken.cals),
+    ]
+    runs = {row["step"]: row["state"] for row in taken.ledger("step_runs")}
+    assert runs["tweakreg"] == runs["skymatch"] == runs["resample"] == "COMPLETE"
+    assert runs["assign_mtwcs"] == "SKIPPED"
+
+
+def test_again_only_if_a_member_changed(taken):
+    before = taken.mosaic.stat().st_mtime_ns
+    taken.run(taken.output / f"{ASN}.json")
+    assert taken.mosaic.stat().st_mtime_ns == before
+    with fits.open(taken.cals[1], mode="update") as file:
+        file["SCI"].data += 0.5
+    taken.run(taken.output / f"{ASN}.json")
+    assert taken.mosaic.stat().st_mtime_ns != before
+    [segment] = taken.ledger("segments")
+    assert segment["state"] == "calibrated"
+
+
+def test_a_member_that_is_missing_is_named(taken):
+    path = taken.associate(taken.cals[0].name, "jw01234001001_02101_00009_nrcalong_cal.fits")
+    told = taken.run(path, exit_code=1)
+    assert "jw01234001001_02101_00009_nrcalong_cal.fits" in told and "take them out" in told
+    back = taken.associate(*(cal.name for cal in taken.cals))
+    taken.run(back)
+
+
+def test_without_a_distortion_the_sky_is_the_tangent_plane():
+    """The simulated star field by header alone, against the one by the WCS."""
+    o = visit.Visit(ONE).observations()[0][0]
+    x, y = sky.pixels(o, np.array([o.ra]), np.array([o.dec]))
+    assert (x[0], y[0]) == pytest.approx(((o.nx - 1) / 2, (o.ny - 1) / 2))
