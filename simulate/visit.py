@@ -51,7 +51,7 @@ class Visit:
         Standard deviation of the pointing that headers tell of, mas in each axis.
     """
 
-    first: Observation = Observation(ny=128, nx=128, subarray="SUB160", ngroups=5, tframe=10.0)
+    first: Observation
     detectors: Sequence[str] = ()
     dithers: int = 4
     step: float = 7.3
@@ -92,7 +92,7 @@ class Visit:
             wrong = rng.normal(0, self.error / 1e3 / ARCSECONDS, 2) * (n > 0)
             for k, name in enumerate(self.names):
                 aside = o.nx * (k - (len(self.names) - 1) / 2)
-                d_ra, d_dec = (off + [aside, 0.0]) * o.layout.scale / ARCSECONDS
+                d_ra, d_dec = (off + np.array([aside, 0.0])) * o.layout.scale / ARCSECONDS
                 true = replace(
                     o,
                     detector=name,
