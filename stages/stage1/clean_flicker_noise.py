@@ -7,7 +7,7 @@ fast axis (of one amplifier, with ``fit_by_channel``),
     D_g = F_g - F_(g-1)
     b_g = median of D_g over background          ("median"; 0 with no background method)
     n_g[r] = median of D_g - b_g over the background of line r
-    F'_g = F_g - sum of n_k over k = 2 ... g
+    F'_g = F'_(g-1) + D_g - n_g
 
 where the background of D_g is what is left of M after clipping: first at three standard deviations around the
 centre of D_g, then at ``n_sigma`` of D_g - b_g; deviations are those of the values below the centre. Groups

@@ -23,7 +23,7 @@ from upramp.stages.stage1.flicker_lines import (
     clip_background,
     column_medians,
     row_medians,
-    subtract,
+    spread,
     take_level,
 )
 from upramp.stages.stage1.flicker_scene import BAD, clip
@@ -94,7 +94,9 @@ def quick_clean(image: np.ndarray, along_rows: bool) -> tuple[np.ndarray, np.nda
     level = take_level(background, BAD, N_SIGMA, values, spare)
     noise = np.empty((1, image.shape[0 if along_rows else 1]), np.float32)
     (row_medians if along_rows else column_medians)(background, 1, noise)
-    subtract(background, noise, along_rows)
+    stripes = np.empty_like(background)
+    spread(noise, along_rows, stripes)
+    background -= stripes
     background += level
     level = clip_background(background, BACKGROUND, values, spare)
     model = flicker_background.model(background)

@@ -1,8 +1,8 @@
-"""The work of clean_flicker_noise on whole frames: noise is fitted group by group, then subtracted."""
+"""The work of clean_flicker_noise on whole frames: noise is fitted and taken off group by group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from upramp.stages.core.frames import Crew, Ramps
 from upramp.stages.stage1 import flicker_background
 from upramp.stages.stage1.flicker_lines import (
     BACKGROUND,
+    change,
     clip_background,
     difference,
     residual,
@@ -23,21 +24,17 @@ from upramp.stages.stage1.flicker_lines import (
 from upramp.stages.stage1.flicker_median_image import MedianImage
 from upramp.stages.stage1.flicker_scene import Scenes
 
-NOISE = 16 << 20  # bytes of noise that are held at once
+HELD = 64 << 20  # bytes of groups that wait for the one before
 
 
 class Fitter(Protocol):
-    """A way to fit the noise of a frame, as an array of its own; the noise of a sum is the sum of noises."""
-
-    @property
-    def size(self) -> int:
-        """Elements of one frame's noise."""
+    """A way to fit the noise of a frame, as an array of its own."""
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Noise of an image (ny, nx; float32) with NaN where it is of no use. The image may change."""
 
-    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
-        """Take noise (float64) off ``frame`` (ny, nx; float32) in place; with a flat field, times that."""
+    def image(self, noise: np.ndarray, out: np.ndarray) -> None:
+        """Put noise on its pixels: ``out`` (ny, nx) float32."""
 
 
 class Benches:
@@ -90,48 +87,18 @@ class Cleaning:
     noise: Cube | None
 
     def work(self, ramps: Ramps, crew: Crew) -> None:
-        """Clean all integrations, some at a time; if they are many, or noise takes room, some groups."""
+        """Clean all integrations, one mask after the other."""
         meta, scenes = ramps.meta, self.scenes
         benches = Benches(meta.ny * meta.nx)
         if self.median_image is not None and scenes.rates is not None:
             self.median_image.look(scenes.draft, ramps, crew, scenes.rates)
         elif not scenes.one_for_all and scenes.given is None and scenes.rates is not None:
             scenes.draft.integrations(ramps, crew, scenes.rates)
-        groups = range(1 if self.median_image is None else 0, meta.ngroups)
-        at_once = max(1, NOISE // (8 * self.fitter.size))
-        step = max(1, at_once // len(groups)) if scenes.one_for_all else 1
-        parts = [groups[k : k + at_once] for k in range(0, len(groups), at_once)]
+        step = meta.nints if scenes.one_for_all else 1
         for i0 in range(0, meta.nints, step):
-            if i0 == 0 or not scenes.one_for_all:
-                mask = scenes.mask(ramps, crew, i0)
-                self._keep_mask(i0, mask)
-            some = range(i0, min(i0 + step, meta.nints))
-            self._clean(ramps, crew, benches, mask, some, parts)
-
-    def _clean(
-        self,
-        ramps: Ramps,
-        crew: Crew,
-        benches: Benches,
-        mask: np.ndarray,
-        some: range,
-        parts: Sequence[range],
-    ) -> None:
-        """Clean some integrations, one part of their groups after the other."""
-        before: dict[tuple[int, int], np.ndarray] = {}  # groups as they were, where they are needed again
-        sums: Any = 0.0
-        for groups in parts:
-            places = [(i, g) for i in some for g in groups]
-            found = crew.each(partial(self._measure, ramps, mask, benches, before), places)
-            noise = np.array(found, np.float64).reshape(len(some), len(groups), *found[0].shape)
-            if self.median_image is None:
-                noise[:, 0] += sums
-                np.cumsum(noise, axis=1, out=noise)
-                sums = noise[:, -1].copy()
-                if groups is not parts[-1]:
-                    before = {(i, groups[-1]): ramps.read(i, groups[-1]) for i in some}
-            total = noise.reshape(-1, *found[0].shape)
-            crew.each(partial(self._subtract, ramps), zip(places, total, strict=True))
+            mask = scenes.mask(ramps, crew, i0)
+            self._keep_mask(i0, mask)
+            self._clean(ramps, crew, benches, mask, range(i0, i0 + step))
 
     def _keep_mask(self, i: int, mask: np.ndarray) -> None:
         if isinstance(self.masks, np.ndarray):
@@ -139,32 +106,62 @@ class Cleaning:
         elif self.masks is not None:
             self.masks.write(i, mask)
 
-    def _measure(
+    def _clean(self, ramps: Ramps, crew: Crew, benches: Benches, mask: np.ndarray, some: range) -> None:
+        """Clean some integrations: groups are looked at side by side, and put together one by one."""
+        meta = ramps.meta
+        first = 1 if self.median_image is None else 0
+        places = [(i, g) for i in some for g in range(first, meta.ngroups)]
+        at_once = max(crew.threads, HELD // (4 * meta.ny * meta.nx))
+        before: dict[tuple[int, int], np.ndarray] = {}  # a group as it was, for the one after it
+        cleaned = np.empty((0, 0), np.float32)
+        for k in range(0, len(places), at_once):
+            part = places[k : k + at_once]
+            found = crew.each(partial(self._look, ramps, mask, benches, before), part)
+            before = {part[-1]: ramps.read(*part[-1])}
+            for (i, g), frame in zip(part, found, strict=True):
+                if self.median_image is None:
+                    frame += ramps.read(i, 0) if g == 1 else cleaned
+                cleaned = frame
+                if self.noise is not None:
+                    self.noise.write(i, g, cleaned - ramps.read(i, g))
+                ramps.write(i, g, cleaned)
+
+    def _look(
         self,
         ramps: Ramps,
         mask: np.ndarray,
         benches: Benches,
-        before: Mapping[tuple[int, int], np.ndarray],
+        earlier: Mapping[tuple[int, int], np.ndarray],
         place: tuple[int, int],
     ) -> np.ndarray:
-        """Noise from the group before to this one, or of this one; ``before``: groups that were changed."""
+        """The change from the group before to this one without noise; with a median image, the group so.
+
+        ``earlier``: groups that were changed, as they were.
+        """
         i, g = place
-        image = ramps.read(i, g)
+        frame, level = ramps.read(i, g), np.zeros((1, 1), np.float32)
+        image = frame.copy()
         if self.median_image is not None:
-            background = self.median_image.read(i, g)
-            residual(image, background, mask)
+            before = self.median_image.read(i, g)
+            residual(image, before, mask)
         else:
-            earlier = before.get((i, g - 1))
-            earlier = ramps.read(i, g - 1) if earlier is None else earlier
-            difference(image, earlier, ramps.read_flags(i, g), mask)
+            before = earlier[i, g - 1] if (i, g - 1) in earlier else ramps.read(i, g - 1)
+            difference(image, before, ramps.read_flags(i, g), mask)
         if self.flat is not None:
             image /= self.flat
         if self.median_image is None:
             with benches.one() as bench:
-                background = np.nan_to_num(self._take_background(image, bench))
+                found = np.asarray(self._take_background(image, bench), np.float32)
+            level = np.atleast_2d(np.nan_to_num(found))
         if self.background is not None:
-            self.background.write(i, g, np.broadcast_to(background, image.shape))
-        return self.fitter.fit(image)
+            taken = level if self.median_image is None else before
+            self.background.write(i, g, np.broadcast_to(taken, image.shape))
+        noise = self.fitter.fit(image)
+        self.fitter.image(noise, image)
+        change(frame, before, level, image, np.empty((0, 0), np.float32) if self.flat is None else self.flat)
+        if self.median_image is not None:
+            frame += before
+        return frame
 
     def _take_background(self, image: np.ndarray, bench: tuple[np.ndarray, np.ndarray]) -> Any:
         """Take the background off ``image``, make NaN what does not belong to it; the background."""
@@ -181,12 +178,3 @@ class Cleaning:
         if p.n_sigma > 0:
             clip_background(image, p.n_sigma, *bench)
         return level
-
-    def _subtract(self, ramps: Ramps, what: tuple[tuple[int, int], np.ndarray]) -> None:
-        (i, g), noise = what
-        frame = ramps.read(i, g)
-        before = frame.copy() if self.noise is not None else frame
-        self.fitter.subtract(frame, noise, self.flat)
-        ramps.write(i, g, frame)
-        if self.noise is not None:
-            self.noise.write(i, g, frame - before)

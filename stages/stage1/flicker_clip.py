@@ -80,6 +80,15 @@ def middle_of(values, lo, hi):
 
 
 @kernel
+def single_middle(values, lo, hi):
+    """The same as numpy has it in single precision."""
+    half = (lo + hi) >> 1
+    if (hi - lo) & 1:
+        return values[half]
+    return np.float32(np.float32(values[half - 1] + values[half]) / np.float32(2))
+
+
+@kernel
 def moments(values, lo, hi, base):
     """Sums of ``values - base`` and of its squares, float64, over elements lo to hi."""
     s = s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = 0.0

@@ -16,7 +16,6 @@ is so in the observatory's package, and was measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -176,11 +175,6 @@ class Frequencies:
     shift: int
 
     @property
-    def size(self) -> int:
-        """Elements of one frame's noise."""
-        return 2 * self._number * self.shape[1]
-
-    @property
     def _number(self) -> int:
         """How many frequencies are kept."""
         return int(np.count_nonzero(fall(np.fft.rfftfreq(self.shape[0]))))
@@ -206,15 +200,6 @@ class Frequencies:
         along = np.fft.rfft(found[..., :: self.shift], axis=-1) * bell(nx, BUFF)
         return np.ascontiguousarray(np.fft.irfft(along, nx, axis=-1)[..., :: self.shift])
 
-    def image(self, noise: np.ndarray) -> np.ndarray:
-        """Noise of pixels (ny, nx), float32."""
-        out = np.empty(self.shape, np.float32)
+    def image(self, noise: np.ndarray, out: np.ndarray) -> None:
+        """Put noise on its pixels: ``out`` (ny, nx) float32."""
         draw(noise.astype(np.float32), self._waves(1).astype(np.float32), out)
-        return out
-
-    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
-        """Take noise off ``frame`` in place; with a flat field, times that."""
-        found: Any = self.image(noise)
-        if flat is not None:
-            found *= flat
-        frame -= found

@@ -238,11 +238,6 @@ class Blocks:
     shift: int
     edges: tuple[float, float, float, float]
 
-    @property
-    def size(self) -> int:
-        """Elements of one frame's noise."""
-        return self.shape[0] * self.shape[1]
-
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Noise of an image with NaN where it is of no use, float32."""
         lines = np.ascontiguousarray(image.T[:: self.shift])
@@ -251,6 +246,6 @@ class Blocks:
         fit_lines(lines, np.array(self.edges), sigma, noise)
         return np.ascontiguousarray(noise[:: self.shift].T)
 
-    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
-        """Take noise off ``frame`` in place; with a flat field, times that."""
-        frame -= noise if flat is None else noise * flat
+    def image(self, noise: np.ndarray, out: np.ndarray) -> None:
+        """Put noise on its pixels: ``out`` (ny, nx) float32."""
+        out[:] = noise

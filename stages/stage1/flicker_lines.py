@@ -14,7 +14,7 @@ from upramp.stages.stage1.flicker_clip import (
     collect_all,
     first_above,
     first_not_below,
-    middle_of,
+    single_middle,
     sort,
 )
 
@@ -66,7 +66,7 @@ def clip_background(image, n_sigma, values, spare):
     first, last = 0, n
     if not np.isnan(low):
         first, last = first_not_below(values, 0, n, low), first_above(values, 0, n, high)
-    return np.float32(middle_of(values, first, last)) if last > first else np.float32(np.nan)
+    return single_middle(values, first, last) if last > first else np.float32(np.nan)
 
 
 @kernel
@@ -86,7 +86,7 @@ def take_level(image, lower, upper, values, spare):
         first, last = first_not_below(values, 0, n, low), first_above(values, 0, n, high)
     if last <= first:
         return np.float32(np.nan)
-    level = np.float32(middle_of(values, first, last))
+    level = single_middle(values, first, last)
     for k in range(first, last):
         values[k] -= level
     low2, high2 = -np.inf, np.inf
@@ -143,40 +143,37 @@ def column_medians(image, channels, found):
 
 
 @kernel
-def subtract(frame, noise, along_rows):
-    """Take line noise (channels, lines; float32) off ``frame`` (float32) in place; see `row_medians`."""
-    ny, nx = frame.shape
+def spread(noise, along_rows, out):
+    """Put line noise (channels, lines; float32) on its pixels: ``out`` (ny, nx) float32."""
+    ny, nx = out.shape
     channels = noise.shape[0]
     width, height = nx // channels, ny // channels
     for y in range(ny):
+        line = out[y]
         if along_rows:
             for c in range(channels):
-                line, own = frame[y, c * width : (c + 1) * width], noise[c, y]
-                for x in range(width):
-                    line[x] -= own
+                line[c * width : (c + 1) * width] = noise[c, y]
         else:
-            line, lines = frame[y], noise[y // height]
-            for x in range(nx):
-                line[x] -= lines[x]
+            line[:] = noise[y // height]
 
 
 @kernel
-def subtract_scaled(frame, noise, along_rows, flat):
-    """The same, noise being multiplied by ``flat`` (ny, nx) float32."""
+def change(frame, before, level, noise, flat):
+    """Turn ``frame`` into its difference from the one ``before``, less the noise.
+
+    All float32 (ny, nx): ``level`` of the background, one value (1, 1) or an image; ``noise``; ``flat``
+    field, which the difference is divided by and multiplied with, none if it is of size 0. Roundings are
+    those of the observatory's package, which takes the background off and puts it back.
+    """
     ny, nx = frame.shape
-    channels = noise.shape[0]
-    width, height = nx // channels, ny // channels
+    one, same = np.ones(nx, np.float32), np.empty(nx, np.float32)
+    same[:] = level[0, 0]
     for y in range(ny):
-        if along_rows:
-            for c in range(channels):
-                part = slice(c * width, (c + 1) * width)
-                line, factors, own = frame[y, part], flat[y, part], noise[c, y]
-                for x in range(width):
-                    line[x] -= own * factors[x]
-        else:
-            line, factors, lines = frame[y], flat[y], noise[y // height]
-            for x in range(nx):
-                line[x] -= lines[x] * factors[x]
+        a, b, n = frame[y], before[y], noise[y]
+        f = flat[y] if flat.size else one
+        v = level[y] if level.size > 1 else same
+        for x in range(nx):
+            a[x] = (((a[x] - b[x]) / f[x] - v[x]) - n[x] + v[x]) * f[x]
 
 
 @dataclass(frozen=True)
@@ -190,21 +187,12 @@ class Lines:
     along_rows: bool
     channels: int
 
-    @property
-    def size(self) -> int:
-        """Elements of one frame's noise."""
-        return self.channels * self.shape[0 if self.along_rows else 1]
-
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Noise of an image with NaN where it is of no use, float32."""
-        found = np.empty((self.channels, self.size // self.channels), np.float32)
+        found = np.empty((self.channels, self.shape[0 if self.along_rows else 1]), np.float32)
         (row_medians if self.along_rows else column_medians)(image, self.channels, found)
         return found
 
-    def subtract(self, frame: np.ndarray, noise: np.ndarray, flat: np.ndarray | None) -> None:
-        """Take noise off ``frame`` in place; with a flat field, times that."""
-        single = noise.astype(np.float32)
-        if flat is None:
-            subtract(frame, single, self.along_rows)
-        else:
-            subtract_scaled(frame, single, self.along_rows, flat)
+    def image(self, noise: np.ndarray, out: np.ndarray) -> None:
+        """Put noise on its pixels: ``out`` (ny, nx) float32."""
+        spread(noise, self.along_rows, out)

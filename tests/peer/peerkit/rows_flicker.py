@@ -187,6 +187,10 @@ def _framed(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row
     return Row(name, f"picture_frame, {what}", "picture_frame", make, steps, **more)
 
 
+SAVED: dict[str, Any] = {"save_mask": True, "save_background": True, "save_noise": True}
+PRODUCTS = ("rate", "rateints", "mask", "flicker_bkg", "flicker_noise")
+
+
 def _row(name: str, what: str, scene: Scene, serial: int, **more: Any) -> Row:
     options = {"skip": False, **more.pop("options", {})}
     make = partial(more.pop("write", write), scene, serial=serial)
@@ -225,8 +229,8 @@ ROWS: tuple[Row, ...] = (
         "background_method model, NIRCam full frame",
         IMAGE,
         902,
-        options={"background_method": "model", "save_mask": True, "save_background": True},
-        products=("rate", "rateints", "mask", "flicker_bkg"),
+        options={"background_method": "model", **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_boxes",
@@ -237,11 +241,11 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         "flicker_saved",
-        "save_mask and save_background, a mask for each of three integrations, NIRCam SUB160",
+        "all products, a mask for each of three integrations, NIRCam SUB160",
         SUB160,
         901,
-        options={"single_mask": False, "save_mask": True, "save_background": True},
-        products=("rate", "rateints", "mask", "flicker_bkg"),
+        options={"single_mask": False, **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_histogram",
@@ -264,16 +268,16 @@ ROWS: tuple[Row, ...] = (
         "apply_flat_field, NIRCam full frame",
         replace(IMAGE, flat=True),
         905,
-        options={"apply_flat_field": True, "save_background": True},
-        products=("rate", "rateints", "flicker_bkg"),
+        options={"apply_flat_field": True, **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_median_image",
         "background_method median_image, NIRCam SUB160, 3 integrations",
         replace(SUB160, effects=_with_distortion),
         906,
-        options={"background_method": "median_image", "save_background": True},
-        products=("rate", "rateints", "flicker_bkg"),
+        options={"background_method": "median_image", **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_auto",
@@ -287,8 +291,8 @@ ROWS: tuple[Row, ...] = (
         "autoparam, NIRCam full frame, a crowded field: background model",
         CROWDED,
         907,
-        options={"autoparam": True, "save_background": True},
-        products=("rate", "rateints", "flicker_bkg"),
+        options={"autoparam": True, **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_auto_niriss",
@@ -302,7 +306,8 @@ ROWS: tuple[Row, ...] = (
         "fit_method fft, NIRSpec MOS, NRS1 full frame",
         SPECTRUM,
         909,
-        options={"fit_method": "fft"},
+        options={"fit_method": "fft", **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_fft_other",
@@ -316,14 +321,16 @@ ROWS: tuple[Row, ...] = (
         "fft, NIRSpec SUB2048, 3 x 6 groups",
         BRIGHT,
         911,
-        options={"fit_method": "fft"},
+        options={"fit_method": "fft", **SAVED},
+        products=PRODUCTS,
     ),
     _row(
         "flicker_fft_slits",
         "fft, NIRSpec ALLSLITS, NRS2",
         ALLSLITS,
         912,
-        options={"fit_method": "fft"},
+        options={"fit_method": "fft", **SAVED},
+        products=PRODUCTS,
     ),
     _row("flicker_spectrum", "medians, NIRSpec MOS, NRS1 full frame", SPECTRUM, 909),
     _framed(
@@ -374,7 +381,7 @@ ROWS: tuple[Row, ...] = (
         "median_image, NIRCam time series of images, by the flux of the star",
         replace(IMAGES, stars=0, effects=lambda o: (Flicker(o), Distortion(), Target())),
         919,
-        options={"background_method": "median_image", "save_background": True},
-        products=("rate", "rateints", "flicker_bkg"),
+        options={"background_method": "median_image", **SAVED},
+        products=PRODUCTS,
     ),
 )

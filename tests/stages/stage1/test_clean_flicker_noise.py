@@ -395,14 +395,14 @@ def test_one_group_stays_as_it_is(through):
 
 
 @pytest.mark.parametrize("params", [{}, {"single_mask": False}, {"background_method": "median_image"}])
-@pytest.mark.parametrize("noise", [1, 8 * 20 * 2, 8 * 20 * 7])  # one group at a time, two, all of two
-def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch, params, noise):
+@pytest.mark.parametrize("groups", [1, 2, 7])  # that wait for the one before
+def test_same_bits_whatever_the_threads_and_pieces(through, monkeypatch, params, groups):
     data, gdq, pdq = ramps(5, (3, 4, 20, 36))
     refs = references(20, 36)
     one = clean(through, data, refs, gdq, pdq, options={"threads": 1}, **params)
     monkeypatch.setattr(clean_flicker_noise.draft_rate, "PIECE", 1)
-    monkeypatch.setattr(flicker_cleaning, "NOISE", noise)
-    other = clean(through, data, refs, gdq, pdq, options={"threads": 3, "budget_bytes": 1}, **params)
+    monkeypatch.setattr(flicker_cleaning, "HELD", 4 * 20 * 36 * groups)
+    other = clean(through, data, refs, gdq, pdq, options={"threads": 2, "budget_bytes": 1}, **params)
     assert one.data.tobytes() == other.data.tobytes()
 
 
