@@ -78,7 +78,7 @@ def _ends(name: str, where: str, scene: Scene, serial: int) -> Row:
 KINDS: tuple[Callable[[str, str, Scene, int], Row], ...] = (_one, _two, _saturated, _ends)
 
 ROWS: tuple[Row, ...] = tuple(
-    make(name, where, scene, 1001 + 10 * k + i)
+    make(name, where, scene, 1501 + 10 * k + i)
     for k, make in enumerate(KINDS)
     for i, (name, (where, scene)) in enumerate(INSTRUMENTS.items())
 )

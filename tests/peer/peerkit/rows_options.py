@@ -93,23 +93,23 @@ CORNER = Scene(
 )
 
 JUMP: tuple[Row, ...] = (
-    _option("rejection_threshold", "jump", RAPID, 1101, {"rejection_threshold": 9.0}),
-    _option("three_groups", "jump", THREE, 1102, {"three_group_rejection_threshold": 20.0}),
-    _option("four_groups", "jump", FOUR, 1103, {"four_group_rejection_threshold": 60.0}),
-    _option("no_neighbours", "jump", RAPID, 1101, {"flag_4_neighbors": False}),
-    _option("neighbours_of_few", "jump", RAPID, 1101, {"min_jump_to_flag_neighbors": 60.0}),
-    _option("neighbours_of_larger", "jump", RAPID, 1101, {"max_jump_to_flag_neighbors": 100.0}),
+    _option("rejection_threshold", "jump", RAPID, 1601, {"rejection_threshold": 9.0}),
+    _option("three_groups", "jump", THREE, 1602, {"three_group_rejection_threshold": 20.0}),
+    _option("four_groups", "jump", FOUR, 1603, {"four_group_rejection_threshold": 60.0}),
+    _option("no_neighbours", "jump", RAPID, 1601, {"flag_4_neighbors": False}),
+    _option("neighbours_of_few", "jump", RAPID, 1601, {"min_jump_to_flag_neighbors": 60.0}),
+    _option("neighbours_of_larger", "jump", RAPID, 1601, {"max_jump_to_flag_neighbors": 100.0}),
     _option(
-        "after_jump_one", "jump", TEN, 1104, {"after_jump_flag_dn1": 100.0, "after_jump_flag_time1": 20.0}
+        "after_jump_one", "jump", TEN, 1604, {"after_jump_flag_dn1": 100.0, "after_jump_flag_time1": 20.0}
     ),
     _option(
-        "after_jump_two", "jump", TEN, 1104, {"after_jump_flag_dn2": 1000.0, "after_jump_flag_time2": 45.0}
+        "after_jump_two", "jump", TEN, 1604, {"after_jump_flag_dn2": 1000.0, "after_jump_flag_time2": 45.0}
     ),
     _option(
         "after_jump_both",
         "jump",
         TEN,
-        1104,
+        1604,
         {
             "after_jump_flag_dn1": 100.0,
             "after_jump_flag_time1": 20.0,
@@ -117,11 +117,11 @@ JUMP: tuple[Row, ...] = (
             "after_jump_flag_time2": 45.0,
         },
     ),
-    _option("single_pass", "jump", RAPID, 1101, {"min_diffs_single_pass": 3}),
-    _row("sigma_clipping", "jump: 120 integrations, clipped difference by difference", "jump", SERIES, 1105),
-    _option("sigma_clipping_all", "jump", SERIES, 1105, {"only_use_ints": False}),
-    _option("sigma_clipping_not", "jump", SERIES, 1105, {"minimum_sigclip_groups": 1000}),
-    _option("sigma_clipping_early", "jump", RAPID, 1101, {"minimum_sigclip_groups": 3}),
+    _option("single_pass", "jump", RAPID, 1601, {"min_diffs_single_pass": 3}),
+    _row("sigma_clipping", "jump: 120 integrations, clipped difference by difference", "jump", SERIES, 1605),
+    _option("sigma_clipping_all", "jump", SERIES, 1605, {"only_use_ints": False}),
+    _option("sigma_clipping_not", "jump", SERIES, 1605, {"minimum_sigclip_groups": 1000}),
+    _option("sigma_clipping_early", "jump", RAPID, 1601, {"minimum_sigclip_groups": 3}),
 )
 
 OTHERS: tuple[Row, ...] = (
@@ -130,45 +130,45 @@ OTHERS: tuple[Row, ...] = (
         "group_scale: FRMDIVSR 8 of 4 frames",
         "group_scale",
         _nircam(ngroups=5, nints=2, readpatt="SHALLOW4", extra={"exposure.frame_divisor": 8}),
-        1111,
+        1611,
     ),
-    _row("ipc", "ipc, NIRCam SUB640", "ipc", replace(SUB640, ipc=0.005), 1112),
-    _row("ipc_miri", "ipc, MIRI BRIGHTSKY", "ipc", replace(MIRI, ipc=0.005), 1113),
+    _row("ipc", "ipc, NIRCam SUB640", "ipc", replace(SUB640, ipc=0.005), 1612),
+    _row("ipc_miri", "ipc, MIRI BRIGHTSKY", "ipc", replace(MIRI, ipc=0.005), 1613),
     _row(
         "gain_scale",
         "gain_scale: GAINFACT 2",
         "gain_scale",
         _nircam(ngroups=4, nints=2, extra={"exposure.gain_factor": 2.0}),
-        1114,
+        1614,
     ),
     Row(
         "user_supplied_dq",
         "dq_init: user_supplied_dq",
         "dq_init",
-        partial(_with_flags, RAPID, 1115),
+        partial(_with_flags, RAPID, 1615),
         {"dq_init": {"user_supplied_dq": "@flags.fits"}},
         idle={},
     ),
-    _option("grow_not", "saturation", RAPID, 1101, {"n_pix_grow_sat": 0}),
-    _option("read_pattern_not", "saturation", SHALLOW, 1116, {"use_readpatt": False}),
-    _option("columns_alike", "refpix", GRISM, 1117, {"odd_even_columns": False}),
-    _option("columns_alike_one_output", "refpix", CORNER, 1118, {"odd_even_columns": False}),
-    _option("sides_not", "refpix", GRISM, 1117, {"use_side_ref_pixels": False}),
-    _option("sides_smoother", "refpix", GRISM, 1117, {"side_smoothing_length": 21}),
-    _option("sides_gain", "refpix", GRISM, 1117, {"side_gain": 0.7}),
-    _option("clipped_harder", "refpix", GRISM, 1117, {"siglimit": 2.0}),
-    _option("average_dark_current", "dark_current", RAPID, 1101, {"average_dark_current": 0.5}),
-    _option("average_dark_current_miri", "dark_current", MIRI, 1119, {"average_dark_current": 0.2}),
-    _option("charge_migration_default", "charge_migration", TEN, 1104, {"skip": False}),
+    _option("grow_not", "saturation", RAPID, 1601, {"n_pix_grow_sat": 0}),
+    _option("read_pattern_not", "saturation", SHALLOW, 1616, {"use_readpatt": False}),
+    _option("columns_alike", "refpix", GRISM, 1617, {"odd_even_columns": False}),
+    _option("columns_alike_one_output", "refpix", CORNER, 1618, {"odd_even_columns": False}),
+    _option("sides_not", "refpix", GRISM, 1617, {"use_side_ref_pixels": False}),
+    _option("sides_smoother", "refpix", GRISM, 1617, {"side_smoothing_length": 21}),
+    _option("sides_gain", "refpix", GRISM, 1617, {"side_gain": 0.7}),
+    _option("clipped_harder", "refpix", GRISM, 1617, {"siglimit": 2.0}),
+    _option("average_dark_current", "dark_current", RAPID, 1601, {"average_dark_current": 0.5}),
+    _option("average_dark_current_miri", "dark_current", MIRI, 1619, {"average_dark_current": 0.2}),
+    _option("charge_migration_default", "charge_migration", TEN, 1604, {"skip": False}),
     _option(
-        "fitopt_miri", "ramp_fit", MIRI, 1119, {"save_opt": True}, products=("rate", "rateints", "fitopt")
+        "fitopt_miri", "ramp_fit", MIRI, 1619, {"save_opt": True}, products=("rate", "rateints", "fitopt")
     ),
-    _option("firstgroup_miri", "ramp_fit", MIRI, 1119, {"firstgroup": 4}),
+    _option("firstgroup_miri", "ramp_fit", MIRI, 1619, {"firstgroup": 4}),
     _option(
         "fitopt_miri_bright",
         "ramp_fit",
         replace(MIRI, flux=(4.0, 6.0), stars=400),
-        1120,
+        1620,
         {"save_opt": True},
         products=("rate", "rateints", "fitopt"),
     ),
@@ -176,11 +176,11 @@ OTHERS: tuple[Row, ...] = (
         "fitopt_miri_firstgroup",
         "ramp_fit",
         MIRI,
-        1119,
+        1619,
         {"save_opt": True, "firstgroup": 5},
         products=("rate", "rateints", "fitopt"),
     ),
-    _option("lastgroup_miri", "ramp_fit", MIRI, 1119, {"lastgroup": 7}),
+    _option("lastgroup_miri", "ramp_fit", MIRI, 1619, {"lastgroup": 7}),
 )
 
 ROWS: tuple[Row, ...] = (*JUMP, *OTHERS)
