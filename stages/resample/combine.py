@@ -22,7 +22,8 @@ from upramp.stages.core.dq import DO_NOT_USE, NON_SCIENCE
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
 from upramp.stages.core.kernel import kernel
-from upramp.stages.resample.drizzle import ROOM, drop, extent
+from upramp.stages.resample.centred import KERNELS, POINT, TINY, drop_centred, reach_of, table_of, width_of
+from upramp.stages.resample.drizzle import ROOM, drop, extent, rim_of
 from upramp.stages.resample.pixmap import Pixmap
 
 UNUSABLE = DO_NOT_USE | NON_SCIENCE
@@ -40,7 +41,8 @@ class Drizzling:
     """How images are put together; names and defaults as those of the resample step.
 
     ``scale_ratio``: side of an output pixel over that of an input pixel. Its inverse square goes into the
-    variances, because smaller pixels share the noise of the input's.
+    variances, because smaller pixels share the noise of the input's. ``flags``: gather the flags of the
+    pixels that add to an output pixel.
     """
 
     pixfrac: float = 1.0
@@ -49,6 +51,12 @@ class Drizzling:
     errors: bool = True
     context: bool = True
     flags: bool = False
+    kernel: str = "square"
+
+    @property
+    def reach(self) -> float:
+        """How far pixels reach from their centres, output pixels; 0 for square, whose corners tell."""
+        return reach_of(self.kernel, self.pixfrac, self.scale_ratio)
 
 
 def exposure_time(cards: Mapping[str, Any]) -> float:
@@ -110,18 +118,19 @@ def absorb(sums, by_noise, amount, plane, total, context):
     for r in range(sums.shape[0]):
         for c in range(sums.shape[1]):
             w = sums[r, c, 0]
-            if not w > 0:
+            if w == 0:
                 continue
             t = total[r, c]
             t[0] += w
             t[1] += sums[r, c, 1]
-            context[r, c] |= plane
+            if w > 0:
+                context[r, c] |= plane
             if not errors:
                 continue
             u = amount
             if by_noise:
                 e = np.float64(sums[r, c, 2]) / w
-                u = 1 / (e * e) if e > 0 else 0.0
+                u = 1 / (e * e) if e != 0 else 0.0
             t[2] += u
             for k in range(3):
                 e = np.float64(sums[r, c, 2 + k]) / w
@@ -137,7 +146,7 @@ def finish_values(total, factor, fill, sci, wht, err, variances):
     for r in range(total.shape[0]):
         for c in range(total.shape[1]):
             t = total[r, c]
-            there = t[0] > 0
+            there = t[0] != 0
             wht[r, c] = t[0]
             sci[r, c] = t[1] / t[0] if there else fill
             if not errors:
@@ -200,26 +209,42 @@ class Mosaic:
             planes.reshape(-1, n),
             weight,
         )
-        r0, r1, c0, c1 = extent(where, self.shape)
+        how = self.how
+        r0, r1, c0, c1 = extent(where, self.shape, how.reach)
         index, bit = divmod(self.images, CONTEXT_BITS)
         if index == len(self.context):
             self.context = np.concatenate([self.context, np.zeros((1, *self.shape), np.int32)])
         plane = np.array(1 << bit, np.uint32).view(np.int32)[()]
         columns = c1 - c0
         self._sums = _room(self._sums, (r1 - r0) * columns * (1 + n))
-        room = min(ROOM, max(6, int(np.ceil(3 / self.how.scale_ratio)) + 3))
+        room = min(ROOM, max(6, int(np.ceil(3 / how.scale_ratio)) + 3))
+        point = how.pixfrac <= TINY
+        kind = POINT if point else KERNELS.get(how.kernel, POINT)
+        width, table = width_of(how.kernel, how.pixfrac, how.scale_ratio), table_of(how.kernel)
+        pixels = (
+            planes,
+            weight.reshape(image.shape),
+            image.dq,
+            where.x,
+            where.y,
+            where.step,
+            rim_of(where, self.shape),
+        )
 
         def band(rows: tuple[int, int]) -> int:
             lo, hi = rows
             start = (lo - r0) * columns * (1 + n)
             sums = self._sums[start : start + (hi - lo) * columns * (1 + n)].reshape(hi - lo, columns, 1 + n)
             sums[:] = 0
-            left: int = drop(
-                planes, weight.reshape(image.shape), where.x, where.y, where.step, self.how.pixfrac, lo, hi,
-                c0, sums, room,
-            )  # fmt: skip
             part = np.s_[lo:hi, c0:c1]
-            absorb(sums, by_noise, amount, plane, self.total[part], self.context[(index, *part)])
+            context, flags = self.context[(index, *part)], self.flags[part] if how.flags else self.flags
+            left = 0
+            if how.kernel == "square" and not point:
+                left = drop(*pixels, how.pixfrac, lo, hi, c0, sums, flags, room)
+            else:
+                shape = kind, how.reach, width, table
+                drop_centred(*pixels, *shape, lo, hi, c0, sums, context, plane, flags)
+            absorb(sums, by_noise, amount, plane, self.total[part], context)
             return left
 
         edges = np.linspace(r0, r1, max(1, BANDS * self.crew.threads) + 1).astype(int)
@@ -228,7 +253,8 @@ class Mosaic:
         self.images += 1
 
     def finish(self, fill: float = np.nan) -> dict[str, np.ndarray]:
-        """The product's arrays: SCI, ERR, CON, WHT, VAR_POISSON, VAR_RNOISE, VAR_FLAT, as far as asked for.
+        """The product's arrays, as far as asked for: SCI, ERR, DQ, CON, WHT, VAR_POISSON, VAR_RNOISE,
+        VAR_FLAT.
 
         ``fill`` is the value of SCI where no image reaches. VAR_FLAT is NaN if no image had one.
         """
@@ -254,6 +280,8 @@ class Mosaic:
         made: dict[str, np.ndarray] = {"SCI": sci}
         if errors:
             made["ERR"] = err
+        if self.how.flags:
+            made["DQ"] = self.flags
         if self.how.context:
             made["CON"] = self.context
         made["WHT"] = wht

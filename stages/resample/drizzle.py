@@ -9,7 +9,8 @@ for any number of planes v at once: values, and the errors of each kind of noise
 from Green's theorem: an edge of the quadrilateral adds to each output pixel in its rows dy times the part of
 the pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
 Corners are interpolated between the pixels' centres; at the image's border, straight lines go on (as measured
-of the observatory's package).
+of the observatory's package). An input pixel that lies over the rim of the output is left out whole
+(measured, too): see `rim_of`.
 
 Output rows are shared among threads, each with a band of its own; the result does not depend on how many.
 
@@ -98,8 +99,38 @@ def beyond(rows, first, last):
         rows[:, -1] = 2 * rows[:, -2] - rows[:, -3]
 
 
+def rim_of(where: Pixmap, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Where the output ends for input pixels: its last x and y, and how much of a pixel must lie within.
+
+    What a pixel has to have within are the two points that lie so many rows above and below its centre: half
+    a row; or none, its centre alone, at sides of the output along which the input's row stays the same. The
+    third number is that of the sides at either end of x, the fourth that of those at either end of y.
+
+    Parameters
+    ----------
+    where : Pixmap
+    shape : tuple of int
+        Rows and columns of the output.
+    """
+    middle, nx = where.x.shape[0] // 2, where.shape[1]
+    rows = where.step * (where.x.shape[0] - 3)
+    x_x, y_x = ((a[middle, -1] - a[middle, 0]) / (nx + 1) for a in (where.x, where.y))
+    x_y, y_y = ((a[-2, nx // 2 + 1] - a[1, nx // 2 + 1]) / rows for a in (where.x, where.y))
+    area = abs(x_x * y_y - x_y * y_x)
+    along_x, along_y = abs(y_x) * shape[1], abs(x_x) * shape[0]
+    halves = (0.5 if along_y > area else 0.0), (0.5 if along_x > area else 0.0)
+    return shape[1] - 0.5, shape[0] - 0.5, *halves
+
+
 @kernel
-def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, room):
+def within(x, y, beside_x, beside_y, rim):
+    """Whether a point between a pixel's position and that of one in the row beside lies on the output."""
+    px, py = x + rim[2] * (beside_x - x), y + rim[3] * (beside_y - y)
+    return -0.5 <= px <= rim[0] and -0.5 <= py <= rim[1]
+
+
+@kernel
+def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin, sums, flags, room):
     """Drizzle all pixels onto the output rows lo to hi (half open), from column ``x_origin`` on.
 
     Parameters
@@ -108,13 +139,18 @@ def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, ro
         Values side by side.
     weight : (ny, nx) float32
         Pixels of weight 0 are left out.
+    dq : (ny, nx) uint32
     map_x, map_y, step
         See `Pixmap`.
+    rim : tuple of float
+        See `rim_of`.
     pixfrac : float
         Side of a shrunk pixel.
     lo, hi : int
     sums : (hi - lo, columns, 1 + n) float32
         Gets the sum of weights, and of weighted values.
+    flags : (hi - lo, columns) uint32, or (0, 0)
+        Gets the flags of the pixels that add something.
     room : int
         Size of the work space: more than the output pixels that an input pixel spans on a side.
 
@@ -146,6 +182,12 @@ def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, ro
             if not w > 0:
                 continue
             i = x + 1
+            mx, my = rows_x[1, i], rows_y[1, i]
+            if not (
+                within(mx, my, rows_x[0, i], rows_y[0, i], rim)
+                and within(mx, my, rows_x[2, i], rows_y[2, i], rim)
+            ):
+                continue
             xa, xb, xc, xd = low_x[0, i], high_x[0, i], high_x[1, i], low_x[1, i]
             ya, yb, yc, yd = low_y[0, i], high_y[0, i], high_y[1, i], low_y[1, i]
             y_low, y_high = min(min(ya, yb), min(yc, yd)), max(max(ya, yb), max(yc, yd))
@@ -179,18 +221,20 @@ def drop(planes, weight, map_x, map_y, step, pixfrac, lo, hi, x_origin, sums, ro
                         target[0] += share
                         for p in range(n):
                             target[1 + p] += share * planes[y, x, p]
+                        if flags.shape[0]:
+                            flags[at, column] |= dq[y, x]
     return left_out
 
 
-def extent(where: Pixmap, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+def extent(where: Pixmap, shape: tuple[int, int], reach: float = 0.0) -> tuple[int, int, int, int]:
     """Output rows and columns that an input can reach: first and end row, first and end column.
 
-    ``shape`` is that of the output (ny, nx).
+    ``shape`` is that of the output (ny, nx); ``reach``: how far pixels reach from their centres.
     """
     ny, nx = shape
     bounds = []
     for a, n in ((where.y, ny), (where.x, nx)):
-        lo, hi = np.nanmin(a), np.nanmax(a)
+        lo, hi = np.nanmin(a) - reach, np.nanmax(a) + reach
         first = min(max(int(np.floor(lo)) - 1, 0), n)
         bounds += [first, min(max(int(np.ceil(hi)) + 2, first), n)]
     return bounds[0], bounds[1], bounds[2], bounds[3]

@@ -22,6 +22,7 @@ from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Context
 from upramp.stages.core.whole import WholeStep
+from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
 from upramp.stages.resample.pixmap import pixmap
@@ -67,8 +68,11 @@ class Params:
     pixmap_order: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.pixfrac <= 1:
-            raise ValueError(f"pixfrac must be more than 0 and at most 1, not {self.pixfrac}")
+        if not 0 <= self.pixfrac <= 1:
+            raise ValueError(f"pixfrac must be from 0 to 1, not {self.pixfrac}")
+        if self.kernel not in ("square", *KERNELS):
+            raise ValueError(f"kernel must be one of square, {', '.join(KERNELS)}, not {self.kernel!r}")
+        fill_value(self.fillval)
         if self.weight_type not in ("ivm", "exptime", None):
             raise ValueError(f"weight_type must be 'ivm', 'exptime' or None, not {self.weight_type!r}")
 
@@ -225,9 +229,20 @@ def pointings(every: Sequence[Mapping[str, Any]]) -> int:
     return len({tuple(c.get(k) for k in keys) for c in every})
 
 
-def fill_value(p: Params) -> float:
-    """The number in ``fillval``; INDEF is NaN."""
-    return np.nan if p.fillval.strip().upper() in ("NAN", "INDEF") else float(p.fillval)
+def fill_value(text: str) -> float:
+    """The number in ``fillval``; INDEF is NaN.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if text.strip().upper() in ("NAN", "INDEF"):
+        return np.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"fillval must be a number, NAN or INDEF, not {text!r}") from None
 
 
 def sky_of(member: Member) -> float:
@@ -259,13 +274,13 @@ def resample(
         If an image has no place on the sky.
     """
     grid, ratio = grid_of(members, p)
-    how = Drizzling(p.pixfrac, p.weight_type, ratio, p.enable_err, p.enable_ctx)
+    how = Drizzling(p.pixfrac, p.weight_type, ratio, p.enable_err, p.enable_ctx, p.propagate_dq, p.kernel)
     mosaic = Mosaic(grid.shape, how, crew)
     for member in members:
         sky = pixel_to_sky(member.wcs)
         where = pixmap(lambda x, y, sky=sky: grid.pixels(*sky(x, y)), _shape(member))  # type: ignore[misc]
         mosaic.add(member.read(), where, level(member))
-    arrays = mosaic.finish(fill_value(p))
+    arrays = mosaic.finish(fill_value(p.fillval))
     if not p.report_var:
         arrays = {k: a for k, a in arrays.items() if not k.startswith("VAR_")}
     return Resampled(arrays, *headers(members, grid, p, ratio), wcs_of(grid), grid)
@@ -300,12 +315,8 @@ class Here:
 def unsupported(params: Any) -> list[str]:
     """What is asked for and not done."""
     said = []
-    if params.kernel != "square":
-        said.append(f"kernel = {params.kernel!r} is not in this version: square pixels are dropped")
     if params.output_wcs:
         said.append("output_wcs is not in this version: the grid follows from the images")
-    if params.propagate_dq:
-        said.append("propagate_dq = true is not in this version: there are no flags of resampled pixels")
     return said
 
 

@@ -103,3 +103,17 @@ def test_without_a_flat_there_is_no_variance_of_it():
     made = mosaic.finish()
     assert np.isnan(made["VAR_FLAT"]).all()
     np.testing.assert_allclose(made["ERR"], np.sqrt(made["VAR_POISSON"] + made["VAR_RNOISE"]), rtol=1e-6)
+
+
+def test_negative_weights_and_flags():
+    """lanczos: a pixel may have a negative weight, and a bit where any image gives a positive one."""
+    mosaic = Mosaic(SHAPE, Drizzling(kernel="lanczos2", flags=True), Crew(2))
+    one = image(1)
+    one.dq[:] = SATURATED
+    mosaic.add(one, pixmap(lambda x, y: (x + 1.4, y + 1.3), (5, 6)))
+    made = mosaic.finish()
+    negative = made["WHT"] < 0
+    assert negative.any() and np.isfinite(made["SCI"][negative]).all() and (made["ERR"][negative] > 0).all()
+    assert list(made)[:4] == ["SCI", "ERR", "DQ", "CON"]
+    assert np.array_equal(made["DQ"], np.where(made["WHT"] != 0, SATURATED, 0))
+    assert (made["CON"][0][made["WHT"] > 0] == 1).all() and (made["CON"][0][made["WHT"] == 0] == 0).all()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upramp.stages.resample.drizzle import beyond, drop, extent
+from upramp.stages.resample.drizzle import beyond, drop, extent, rim_of
 from upramp.stages.resample.pixmap import pixmap
 
 
@@ -35,11 +35,25 @@ def clipped_area(corners, x, y):
     return abs(np.sum(a[:, 0] * np.roll(a[:, 1], -1) - a[:, 1] * np.roll(a[:, 0], -1))) / 2
 
 
+def over_the_rim(transform, x, y, shape):
+    """Half a row above or below lies outside; of sides along the rows the centre counts."""
+    here = np.array(transform(x, y))
+    right, up = np.array(transform(x + 1, y)) - here, np.array(transform(x, y + 1)) - here
+    area = abs(right[0] * up[1] - right[1] * up[0])
+    ends = shape[1] - 0.5, shape[0] - 0.5
+    crossed = abs(right[0]) * shape[0] > area, abs(right[1]) * shape[1] > area
+    for axis in (0, 1):
+        places = (here[axis] - up[axis] / 2, here[axis] + up[axis] / 2) if crossed[axis] else (here[axis],)
+        if any(not -0.5 <= p <= ends[axis] for p in places):
+            return True
+    return False
+
+
 def naive(values, weight, transform, pixfrac, shape):
     sums = np.zeros((*shape, 1 + values.shape[-1]))
     half = pixfrac / 2
     for y, x in np.ndindex(weight.shape):
-        if weight[y, x] <= 0:
+        if weight[y, x] <= 0 or over_the_rim(transform, x, y, shape):
             continue
         corners = [
             transform(x + dx, y + dy)
@@ -61,10 +75,13 @@ def drizzled(values, weight, transform, pixfrac, shape, bands=1, room=16):
     r0, r1, c0, c1 = extent(where, shape)
     out = np.zeros((*shape, 1 + values.shape[-1]), np.float32)
     edges = np.linspace(r0, r1, bands + 1).astype(int)
-    left = 0
+    left, rim = 0, rim_of(where, shape)
     for lo, hi in pairwise(edges):
         sums = np.zeros((hi - lo, c1 - c0, out.shape[2]), np.float32)
-        left += drop(values, weight, where.x, where.y, where.step, pixfrac, lo, hi, c0, sums, room)
+        dq, none = np.zeros(weight.shape, np.uint32), np.zeros((0, 0), np.uint32)
+        left += drop(
+            values, weight, dq, where.x, where.y, where.step, rim, pixfrac, lo, hi, c0, sums, none, room
+        )
         out[lo:hi, c0:c1] = sums
     return out, left
 
@@ -111,9 +128,37 @@ def test_bands_give_the_same_bits():
         assert np.array_equal(drizzled(values, weight, transform, 1.0, (45, 45), bands)[0], whole)
 
 
+def test_over_the_rim_a_pixel_is_lost_whole():
+    """The centres of the first column and of the last row lie outside."""
+    values, weight = np.ones((4, 4, 1), np.float32), np.ones((4, 4), np.float32)
+    found, _ = drizzled(values, weight, lambda x, y: (x - 0.75, y + 0.75), 1.0, (4, 4))
+    along_x, along_y = [0.75, 1, 1, 0.25], [0.25, 1, 1, 0.75]
+    np.testing.assert_allclose(found[..., 0], np.outer(along_y, along_x), atol=1e-6)
+
+
+def test_the_rim():
+    """Sides that an image's rows cross want a half of the pixel within, those along its rows the centre."""
+    for angle, halves in ((0.0, (0.5, 0.0)), (90.0, (0.0, 0.5)), (10.0, (0.5, 0.5))):
+        where = pixmap(affine(1.2, angle, -1, (20.0, 20.0)), (5, 6))
+        assert rim_of(where, (50, 40)) == (39.5, 49.5, *halves)
+
+
+def test_flags_of_what_adds():
+    values, weight = np.ones((2, 2, 1), np.float32), np.array([[1, 1], [0, 1]], np.float32)
+    dq = np.array([[1, 2], [4, 8]], np.uint32)
+    where = pixmap(lambda x, y: (x + 1.25, y + 1.0), (2, 2))
+    sums, flags = np.zeros((5, 5, 2), np.float32), np.zeros((5, 5), np.uint32)
+    drop(
+        values, weight, dq, where.x, where.y, where.step, rim_of(where, (5, 5)), 1.0, 0, 5, 0, sums, flags, 16
+    )
+    wanted = np.zeros((5, 5), np.uint32)
+    wanted[1, 1:4], wanted[2, 2:4] = [1, 3, 2], [8, 8]
+    assert np.array_equal(flags, wanted)
+
+
 def test_what_spans_too_much_is_counted():
     values, weight = np.ones((2, 2, 1), np.float32), np.ones((2, 2), np.float32)
-    _, left = drizzled(values, weight, affine(12, 0, 1, (0.0, 0.0)), 1.0, (40, 40), room=8)
+    _, left = drizzled(values, weight, affine(12, 0, 1, (10.0, 10.0)), 1.0, (40, 40), room=8)
     assert left == 4
 
 
