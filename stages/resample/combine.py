@@ -221,7 +221,7 @@ class Mosaic:
         point = how.pixfrac <= TINY
         kind = POINT if point else KERNELS.get(how.kernel, POINT)
         width, table = width_of(how.kernel, how.pixfrac, how.scale_ratio), table_of(how.kernel)
-        pixels = (
+        inputs = (
             planes,
             weight.reshape(image.shape),
             image.dq,
@@ -240,10 +240,10 @@ class Mosaic:
             context, flags = self.context[(index, *part)], self.flags[part] if how.flags else self.flags
             left = 0
             if how.kernel == "square" and not point:
-                left = drop(*pixels, how.pixfrac, lo, hi, c0, sums, flags, room)
+                left = drop(*inputs, how.pixfrac, lo, hi, c0, sums, flags, room)
             else:
                 shape = kind, how.reach, width, table
-                drop_centred(*pixels, *shape, lo, hi, c0, sums, context, plane, flags)
+                drop_centred(*inputs, *shape, lo, hi, c0, sums, context, plane, flags)
             absorb(sums, by_noise, amount, plane, self.total[part], context)
             return left
 
