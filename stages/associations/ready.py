@@ -44,7 +44,7 @@ class Readiness:
         ``waiting``; ``complete``: all that was announced is in; ``explicit``: all that a file lists is in;
         ``quiet``: some is missing, but nothing came for the quiet time; ``failed``: no science is left.
     present, pending, failed, missing : tuple of str
-        Usable; heard of, but not calibrated yet; failed for good; announced, but not heard of.
+        Usable; being calibrated; failed for good; announced or heard of, but neither there nor at work.
     unheard : tuple of (str, int)
         Visits with the number of their exposures that were not heard of and cannot be named.
     """
@@ -62,9 +62,9 @@ class Readiness:
         return self.state in (COMPLETE, EXPLICIT, QUIET)
 
     @property
-    def reason(self) -> str:
-        """The state in a sentence."""
-        parts = [f"{len(self.present)} members in"]
+    def facts(self) -> str:
+        """What is in and what is not, in words."""
+        parts = [f"{len(self.present)} {'member' if len(self.present) == 1 else 'members'} in"]
         for what, names in (
             ("being calibrated", self.pending),
             ("failed", self.failed),
@@ -74,7 +74,12 @@ class Readiness:
                 some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
                 parts.append(f"{len(names)} {what} ({some})")
         parts += [f"visit {visit}: {count} exposures not heard of" for visit, count in self.unheard]
-        return f"{self.state}: " + "; ".join(parts)
+        return "; ".join(parts)
+
+    @property
+    def reason(self) -> str:
+        """The state in a sentence."""
+        return f"{self.state}: {self.facts}"
 
 
 def readiness(
@@ -83,6 +88,7 @@ def readiness(
     *,
     done: Collection[str] | None = None,
     failed: Collection[str] = (),
+    at_work: Collection[str] | None = None,
     listed: bool = False,
     idle_s: float = 0.0,
     quiet_s: float = math.inf,
@@ -98,6 +104,9 @@ def readiness(
     done, failed : collection of str
         Names of exposures (without ending) whose product for this association stands, and of those that
         failed for good. None: all that were heard of are done.
+    at_work : collection of str or None
+        Names of exposures that are being calibrated, heard of or not; what else is not done is missing.
+        None: all that were heard of and are not done.
     listed : bool
         Whether the association was read from a file, so that its members are all there are.
     idle_s, quiet_s : float
@@ -109,18 +118,17 @@ def readiness(
     bad = {name for name in roles if name in failed}
     present = {name for name in roles if name in finished} - bad
     rest = roles.keys() - bad - present
-    missing = {name for name in rest if name not in known}
-    pending = rest - missing
+    announced: set[str] = set()
     unheard: tuple[tuple[str, int], ...] = ()
     if not listed:
         patterned = _patterned(association, known, roles)
-        missing |= {
-            name
-            for names in _activities(patterned, _of_one_detector(association))
-            for name in names
-            if name not in known and name not in failed
-        }
-        unheard = _unheard(patterned, known, missing.union(failed))
+        named = (n for names in _activities(patterned, _of_one_detector(association)) for n in names)
+        announced = {name for name in named if name not in known}
+        unheard = _unheard(patterned, known, announced.union(rest - known.keys(), failed))
+        bad |= {name for name in announced if name in failed}
+    working = known if at_work is None else at_work
+    pending = {name for name in (rest | announced) - bad if name in working}
+    missing = (rest | announced) - bad - pending
     found = (
         tuple(sorted(present)),
         tuple(sorted(pending)),

@@ -198,3 +198,18 @@ def test_headers_without_names_of_activities_announce_nothing(header):
     silent = header()
     silent.facts["act_id"] = "null"
     assert readiness(association, [silent]).missing == ()
+
+
+def test_announced_exposures_may_be_at_work_or_have_failed(dithers):
+    heard = dithers(1)
+    second, third = (f"jw01234001001_02101_0000{n}_nrcalong" for n in (2, 3))
+    found = state(heard, at_work={second}, failed={third})
+    assert (found.state, found.pending, found.failed, found.missing) == ("waiting", (second,), (third,), ())
+    assert state(heard, failed={second, third}).failed == (second, third)
+
+
+def test_what_nobody_works_at_is_missing(dithers):
+    heard = dithers(1, 2, 3)
+    done = {exposure_name(e.file) for e in heard[:2]}
+    found = state(heard, done=done, at_work=(), idle_s=600.0, quiet_s=600.0)
+    assert (found.state, found.missing) == ("quiet", (exposure_name(heard[2].file),))
