@@ -33,7 +33,7 @@ def superseded(product: Mapping[str, Any], by: str, at: datetime) -> Row:
 class Lookups:
     """Present state, kept in memory. Rows are returned as dicts with all columns."""
 
-    TABLES = ("segments", "exposures", "products", "persistence", "runs")
+    TABLES = ("segments", "exposures", "products", "persistence", "headers", "associations", "runs")
 
     def __init__(self) -> None:
         self._segments: dict[str, Row] = {}
@@ -45,6 +45,8 @@ class Lookups:
         self._keys: dict[str, dict[str, None]] = {}
         self._windows: dict[str, Row] = {}
         self._in_time: dict[str, list[tuple[float, str]]] = {}  # detector -> (start, segment), sorted
+        self._headers: dict[str, Row] = {}
+        self._associations: dict[str, Row] = {}
         self._runs: dict[str, Row] = {}
 
     def absorb(self, table: str, rows: Iterable[Row]) -> None:
@@ -60,6 +62,10 @@ class Lookups:
         elif table == "persistence":
             for row in rows:
                 self._absorb_windows(row)
+        elif table == "headers":
+            self._headers.update((row["exposure"], row) for row in rows)
+        elif table == "associations":
+            self._associations.update((row["file"], row) for row in rows)
         elif table == "runs":
             self._runs.update((row["run_id"], row) for row in rows)
 
@@ -167,6 +173,22 @@ class Lookups:
             row, present = self._windows[name], self._segments.get(name)
             if present and present["state"] == "calibrated" and present["key"] == row["key"]:
                 yield row
+
+    def header(self, exposure: str) -> Row | None:
+        """What an exposure's header tells, or None if it was not heard of."""
+        return self._headers.get(exposure)
+
+    def headers(self) -> list[Row]:
+        """What the headers of all exposures tell."""
+        return list(self._headers.values())
+
+    def association(self, file: str | Path) -> Row | None:
+        """The newest row of an association, by its file, or None."""
+        return self._associations.get(str(file))
+
+    def associations(self, *states: str) -> list[Row]:
+        """Newest rows of all associations, or of those in one of the given states."""
+        return [row for row in self._associations.values() if not states or row["state"] in states]
 
     def runs(self) -> list[Row]:
         """Newest row of every run, oldest run first."""

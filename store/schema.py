@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of a schema. Older files are read (columns they lack are null), newer refused."""
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -31,6 +31,7 @@ STEP_STATES = ("COMPLETE", "SKIPPED", "FAILED")
 PRODUCT_STATES = ("current", "superseded")
 RETENTIONS = ("keep", "until_completed", "scratch")
 SOURCES = ("default", "crds", "config", "command line")
+ASSOCIATION_STATES = ("waiting", "complete", "explicit", "quiet", "failed", "built", "superseded")
 RUN_STATES = ("running", "ended", "failed")
 
 
@@ -228,6 +229,43 @@ SCHEMAS: dict[str, pa.Schema] = {
             _col("reason", pa.string(), "why it began without windows, or what it did not wait for longer"),
         ],
     ),
+    "headers": _table(
+        "headers",
+        "What headers tell of exposures that may belong together: one row when heard, and for every change.",
+        [
+            _col("exposure", pa.string(), "name of its files, without their endings", required=True),
+            _col("facts", pa.map_(pa.string(), pa.string()), "as in an association pool, lower case"),
+            _col("at", TIME, "time at which it was heard of", required=True),
+            _col("run_id", pa.string(), _RUN),
+        ],
+    ),
+    "associations": _table(
+        "associations",
+        "Associations of stage 3: one row for every change of what is in.",
+        [
+            _col("file", pa.string(), "absolute path of the association file", required=True),
+            _col("association", pa.string(), "name of the file; in segments and products its segment_id"),
+            _col("product", pa.string(), "what its products begin with", required=True),
+            _col("rule", pa.string(), "rule that its members follow [ASN_RULE]"),
+            _col("requested", pa.bool_(), "whether somebody gave the file; else upramp wrote it"),
+            _col("state", pa.string(), "state from this row on", required=True, values=ASSOCIATION_STATES),
+            _col("how", pa.string(), "why it was handed on: complete, explicit or quiet"),
+            _col("reason", pa.string(), "what is in and what it waits for, or why it failed"),
+            _col("remedy", pa.string(), "what the operator can do about it"),
+            _col("members", pa.int32(), "members that are known"),
+            _col("present", pa.int32(), "of these, calibrated"),
+            _col("pending", pa.int32(), "members, heard of or announced, that are being calibrated"),
+            _col("failed", pa.int32(), "members, heard of or announced, that failed"),
+            _col("missing", pa.int32(), "members, heard of or announced, that are not there"),
+            _col("unheard", pa.int32(), "exposures of its visits that were not heard of; may be members"),
+            _col("heard_at", TIME, "time at which a member last came in or failed: begin of quiet time"),
+            _col("since", TIME, "time at which the state began", required=True),
+            _col("at", TIME, "time of the change", required=True),
+            _col("key", pa.string(), "fingerprint of the members that stand, at work or not"),
+            _col("built_key", pa.string(), "fingerprint of the members that its product was built of last"),
+            _col("run_id", pa.string(), _RUN),
+        ],
+    ),
     "runs": _table(
         "runs",
         "Runs of the program: one row at the start, one at the end.",
@@ -263,6 +301,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "products": ("path", "created"),
     "integrations": ("job_id", "integration"),
     "persistence": ("job_id",),
+    "headers": ("exposure",),
+    "associations": ("file",),
     "runs": ("run_id",),
     "commits": ("commit_no",),
 }

@@ -37,6 +37,7 @@ def example(table: str) -> dict[str, Any]:
         "counters": {"jumps": 12, "saturated": 2**40},
         "tables": {"segments": 1},
         "versions": {"python": "3.11.9", "numpy": "2.1.0"},
+        "facts": {"program": "01234", "exp_type": "nrc_image"},
         "shape": [2, 2048, 2048],
         "products": ["/out/a_rate.fits"],
         "input_sha256": SHA if table == "step_runs" else [SHA],
