@@ -32,7 +32,7 @@ from upramp.daemon.parameters import (
 from upramp.stages.core.errors import Misconfigured
 from upramp.store.naming import ledger_folder
 
-UNTIL = ("stage1", "stage2")
+UNTIL = ("stage1", "stage2", "stage3")
 """The stages that processing may stop after."""
 
 
@@ -97,6 +97,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Associations:
+    """[associations]: which exposures are combined, and when."""
+
+    enabled: bool = True
+    across_observations: bool = False
+    quiet_s: float = _least(0, 3600.0)
+    build_without_failed: bool = False
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class Log:
     """[log]: what is logged, how and where."""
 
@@ -119,6 +130,7 @@ class Config:
     store: Store = Store()
     crds: Crds = Crds()
     run: Run = Run()
+    associations: Associations = Associations()
     log: Log = Log()
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     references: Mapping[str, Path] = field(default_factory=dict)
@@ -189,6 +201,7 @@ SECTIONS: dict[str, type] = {
     "store": Store,
     "crds": Crds,
     "run": Run,
+    "associations": Associations,
     "log": Log,
 }
 

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ from upramp.daemon.events import (
     Turn,
     Work,
 )
+from upramp.daemon.gathering import Gathering
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify
 from upramp.daemon.order import Hold, Order, is_preceded
 from upramp.daemon.reading import look, plan_and_calibrate
@@ -160,6 +162,8 @@ class Desk:
         Files between settling and the end of their work.
     order : Order
         Whose turn it is, where exposures of a detector follow each other.
+    gathering : Gathering
+        What belongs together, and how much of it is in.
     """
 
     settings: Settings
@@ -172,6 +176,7 @@ class Desk:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = schema.now
     in_hand: dict[Path, Identity] = field(default_factory=dict)
     order: Order = field(default_factory=Order)
 
@@ -181,6 +186,7 @@ class Desk:
         self._reading = False
         self._timers: list[tuple[float, int, Any]] = []
         self._count = itertools.count()
+        self.gathering = Gathering(self.settings.config, self.ledger.state)
         self._refusals = 0
         self.abandoned = threading.Event()  # set: work in this process is to end soon, unpublished
 
@@ -188,6 +194,8 @@ class Desk:
 
     def read(self, identity: Identity, sha256: str, tries: Tries) -> None:
         """Have a file read in; ``SegmentArrived`` or ``SegmentFailed`` follows. No checksum: compute it."""
+        if identity.path not in self.in_hand:
+            self.gathering.take(identity.path)
         self.in_hand[identity.path] = identity
         self.order.expect(identity.path)
         self._unread.append((identity, sha256, tries))
@@ -220,7 +228,8 @@ class Desk:
 
     def drop(self, path: Path) -> None:
         """A file is in nobody's hands any more, whichever content it had."""
-        self.in_hand.pop(path, None)
+        if self.in_hand.pop(path, None) is not None:
+            self.gathering.drop(path)
         self.order.forget(path)
 
     def commit(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

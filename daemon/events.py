@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from upramp.stages.associations.pool import Exposure
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -257,6 +259,71 @@ class ExposureContradicted:
 
 
 @dataclass(frozen=True)
+class ExposureHeard:
+    """A header was read: what it tells of what the exposure belongs to."""
+
+    path: Path
+    exposure: Exposure
+
+
+@dataclass(frozen=True)
+class AssociationTouched:
+    """Something happened to members of it: time to look whether it is ready.
+
+    ``of``: the group of exposures, or the file that somebody gave. ``name``: the exposure. ``why``, if it was
+    no exposure: its file was ``built`` or failed, the ``alarm`` rang, the process ``resumed``, inputs are
+    ``over``.
+    """
+
+    of: str | Path
+    name: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class AssociationWaits:
+    """It was formed, or waits again."""
+
+    file: Path
+    product: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AssociationReady:
+    """Its file stands, and is handed on.
+
+    ``how``: complete, explicit or quiet. ``without``: what is left out of it or not there, "" if nothing.
+    """
+
+    file: Path
+    product: str
+    how: str
+    members: int
+    without: str = ""
+
+
+@dataclass(frozen=True)
+class AssociationFailed:
+    """It cannot be made as things stand."""
+
+    file: Path
+    product: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The service starts: what waited when the last one ended is taken up."""
+
+
+@dataclass(frozen=True)
+class InputsOver:
+    """Nothing further comes in this run: what waits for what was announced waits no longer."""
+
+
+@dataclass(frozen=True)
 class LedgerRefused:
     """The ledger could not be written; nothing is lost, the same is tried again."""
 
@@ -282,5 +349,12 @@ Event = (
     | FileFailed
     | ExposureCompleted
     | ExposureContradicted
+    | ExposureHeard
+    | AssociationTouched
+    | AssociationWaits
+    | AssociationReady
+    | AssociationFailed
+    | Resumed
+    | InputsOver
     | LedgerRefused
 )

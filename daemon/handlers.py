@@ -5,7 +5,9 @@
     SegmentDue         its turn: still needed?         -> calibrate
     SegmentCalibrated  products are published          -> one ledger transaction
     SegmentFailed      why, and what then?             -> again later, or recorded
-    ExposureCompleted  all segments are calibrated     (told; later stages begin here)
+    ExposureCompleted  all segments are calibrated     (told)
+
+What becomes of exposures that belong together follows in `trigger`, whose handlers hear of the same events.
 
 Order of writing. Products are written in a scratch folder, made durable and renamed into place;
 then one ledger transaction records them together with the segment, its step runs and the state of
@@ -31,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from upramp.daemon import records
+from upramp.daemon import records, trigger
 from upramp.daemon.desk import Desk, Handler, upramp_version
 from upramp.daemon.events import (
     Event,
@@ -60,6 +62,7 @@ from upramp.daemon.reading import changed_since, identify
 from upramp.stages.core.errors import UprampError
 from upramp.store import schema
 from upramp.store.lookups import superseded
+from upramp.store.naming import is_association
 
 Row = Mapping[str, Any]
 
@@ -75,9 +78,13 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
         return [SegmentFailed(Identity(path, 0, 0), classify(error, path), event.tries)]
     if desk.in_hand.get(path) == identity and not event.tries.attempts:
         return []
+    association = is_association(path.name)
+    if association and (instead := trigger.admit(desk, path)) is not None:
+        return instead
     known = _seen_as(desk, identity)
     if known and not desk.settings.force:
-        if known["state"] == "failed" and final_for_content(known["failure"]) and _same_upramp(known):
+        hopeless = final_for_content(known["failure"]) and not association  # its members may be others now
+        if known["state"] == "failed" and hopeless and _same_upramp(known):
             return [
                 FileSkipped(path, known["segment_id"], known["reason"], failed=True, remedy=known["remedy"])
             ]
@@ -85,7 +92,7 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
             reason = f"superseded by {rival['path']}, which came later"
             return [FileSkipped(path, known["segment_id"], reason, remedy="use --force to take it again")]
     desk.read(identity, known["sha256"] or "" if known else "", event.tries)
-    return []
+    return trigger.concerned(desk, path)
 
 
 def on_segment_arrived(desk: Desk, event: SegmentArrived) -> Sequence[Event]:
@@ -101,7 +108,7 @@ def on_segment_arrived(desk: Desk, event: SegmentArrived) -> Sequence[Event]:
         if not _is_done(desk, desk.ledger.state.segment(work.segment_id), as_it_is):
             desk.order.wait(work.identity.path, desk.clock() + wait_s)
             desk.later(wait_s, None)
-    return []
+    return trigger.heard(desk, work)
 
 
 def on_segment_due(desk: Desk, event: SegmentDue) -> Sequence[Event]:
@@ -207,6 +214,7 @@ HANDLERS: dict[type, Handler] = {
     SegmentDue: on_segment_due,
     SegmentCalibrated: on_segment_calibrated,
     SegmentFailed: on_segment_failed,
+    **trigger.HANDLERS,
 }
 """Which function handles which event; all other events are only told."""
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from upramp.daemon import trigger
 from upramp.daemon.config import Config
 from upramp.daemon.desk import Calibrator, Desk, upramp_version
 from upramp.daemon.events import (
+    AssociationReady,
     Event,
     ExposureCompleted,
     ExposureContradicted,
     FileFailed,
     FileSettled,
     FileSkipped,
+    InputsOver,
     RetryPlanned,
     SegmentCommitted,
     SegmentOutdated,
@@ -40,7 +44,9 @@ WELL, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 class Summary:
     """What a run made, skipped and failed. A listener of the desk.
 
-    ``unsupported`` holds, once each, (step, what its parameters ask for and this version does not do).
+    ``unsupported`` holds, once each, (step, what its parameters ask for and this version does not do);
+    ``incomplete`` what was combined without some members, ``waiting`` the ledger's rows of what was not
+    combined.
     """
 
     made: list[SegmentCommitted] = field(default_factory=list)
@@ -50,6 +56,8 @@ class Summary:
     contradicted: list[ExposureContradicted] = field(default_factory=list)
     outdated: list[SegmentOutdated] = field(default_factory=list)
     unsupported: dict[tuple[str, str], None] = field(default_factory=dict)
+    incomplete: list[AssociationReady] = field(default_factory=list)
+    waiting: list[Mapping[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     megabytes: float = 0.0
     interrupted: bool = False
@@ -70,6 +78,8 @@ class Summary:
                 self.completed.append(event)
             case SegmentOutdated():
                 self.outdated.append(event)
+            case AssociationReady() if event.without:
+                self.incomplete.append(event)
             case ExposureContradicted():
                 self.contradicted.append(event)
 
@@ -85,11 +95,12 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some input failed, 2 nothing came of it for want of configuration or references."""
+        """0 all well, 1 some input failed or could not be combined as asked, 2 nothing came of it for want of
+        configuration or references."""
         if self.interrupted:
             return INTERRUPTED
         if not self.failed:
-            return WELL
+            return SOME_FAILED if any(row["requested"] for row in self.waiting) else WELL
         kinds = {f.failure.kind if isinstance(f, FileFailed) else "" for f in self.failed}
         return USAGE if kinds == {"misconfigured"} and not (self.made or self.skipped) else SOME_FAILED
 
@@ -142,6 +153,9 @@ def run(
                 for path in inputs:
                     desk.dispatch(FileSettled(path))
                 desk.run(until=lambda: desk.idle)
+                desk.dispatch(InputsOver())
+                desk.run(until=lambda: desk.idle)
+                summary.waiting = trigger.left_over(desk)
             except KeyboardInterrupt:
                 summary.interrupted = True
                 over = summary.over

@@ -84,6 +84,12 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
     if summary.unsupported:
         out.print("asked for by parameters, and not in this version", style="yellow")
         _lines(out, [f"{step}: {notice}" for step, notice in summary.unsupported])
+    if summary.incomplete:
+        out.print("combined without some members", style="yellow")
+        _lines(out, [f"{event.product}: {event.without}" for event in summary.incomplete])
+    if summary.waiting:
+        out.print("not combined", style="yellow")
+        _lines(out, [_association(row) for row in summary.waiting])
     if summary.outdated:
         out.print(
             f"to be given again: {_files(len(summary.outdated))}, calibrated before with other windows of "
@@ -126,6 +132,10 @@ def status(root: Path, live: Path, last: int = SHOWN) -> dict[str, Any]:
             "service": _alive(live),
             "counts": _counts(state.segments()),
             "exposures": sorted(state.exposures(), key=lambda row: row["at"]),
+            "associations": sorted(
+                (row for row in state.associations() if row["state"] != "superseded"),
+                key=lambda row: (row["product"], row["file"]),
+            ),
             "waiting": [row for row in state.segments() if row["state"] in ("waiting", "arrived")],
             "failed": [row for row in state.segments() if row["state"] == "failed"],
             "products": products[-last:],
@@ -180,6 +190,11 @@ def print_status(out: Console, facts: Mapping[str, Any]) -> None:
             for e in open_ones
         ],
     )
+    if associations := facts["associations"]:
+        done = sum(row["state"] == "built" for row in associations)
+        out.print(f"associations: {done} combined, {len(associations) - done} not")
+        open_first = sorted(associations, key=lambda row: row["state"] == "built")
+        _lines(out, [_association(row) for row in open_first])
     for what, style in (("waiting", "yellow"), ("failed", "red")):
         if facts[what]:
             out.print(f"{what}: {_files(len(facts[what]))}", style=style)
@@ -190,6 +205,14 @@ def print_status(out: Console, facts: Mapping[str, Any]) -> None:
     out.print(f"products: {facts['products_total']}, the last")
     _lines(out, [f"{row['created']:%Y-%m-%d %H:%M:%S} {row['path']}" for row in facts["products"]])
     out.print(f"ledger {facts['ledger']}", style="dim", soft_wrap=True)
+
+
+def _association(row: Mapping[str, Any]) -> str:
+    """What an association is, and what it waits for."""
+    named = row["product"] if not row["requested"] else f"{row['product']} ({printable(row['file'])})"
+    state = row["state"] if row["state"] != "built" else f"built, {row['how']}"
+    remedy = f"; {row['remedy']}" if row["remedy"] else ""
+    return f"{named}: {state}: {row['reason']}{remedy}"
 
 
 def _held(one: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from upramp.daemon.events import (
     Event,
     FileFailed,
     FileSettled,
+    Resumed,
     RetryPlanned,
     SegmentCommitted,
     SegmentHeld,
@@ -123,6 +124,7 @@ def serve(
             live = Live(config.store_folder / LIVE, desk, watcher)
             desk.listeners.append(live.hear)
             if not stop.asked:
+                desk.dispatch(Resumed())
                 watcher.start()
             desk.handlers = {**desk.handlers, Beat: live.beat}
             desk.dispatch(Beat())

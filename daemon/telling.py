@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from upramp.daemon.events import (
+    AssociationFailed,
+    AssociationReady,
+    AssociationWaits,
     Event,
     ExposureCompleted,
     ExposureContradicted,
@@ -48,6 +51,8 @@ def tell(event: Event) -> None:
         case ExposureContradicted(exposure_id, reason):
             with bound(exposure_id=exposure_id):
                 log.warning("exposure_incomplete", reason=reason)
+        case AssociationWaits() | AssociationReady() | AssociationFailed():
+            _tell_association(event)
         case LedgerRefused(reason, seconds):
             log.warning("ledger_refused", reason=reason, wait_s=seconds)
 
@@ -75,6 +80,19 @@ def _tell_order(event: SegmentHeld | PredecessorMissing) -> None:
         behind = str(event.behind) if event.behind else None
         wait = None if event.seconds is None else round(event.seconds, 3)
         log.info("segment_held", path=path, behind=behind, wait_s=wait)
+
+
+def _tell_association(event: AssociationWaits | AssociationReady | AssociationFailed) -> None:
+    path, product = str(event.file), event.product
+    if isinstance(event, AssociationWaits):
+        log.info("association_waiting", path=path, product=product, reason=event.reason)
+    elif isinstance(event, AssociationFailed):
+        reason, remedy = event.reason, event.remedy
+        log.warning("association_failed", path=path, product=product, reason=reason, remedy=remedy)
+    else:
+        log.info("association_ready", path=path, product=product, how=event.how, members=event.members)
+        if event.without:
+            log.warning("association_incomplete", path=path, product=product, without=event.without)
 
 
 def _tell_made(event: SegmentCommitted | SegmentSuperseded | ProductSuperseded) -> None:

@@ -38,6 +38,8 @@ _PATH = "the file"
 _SIZE = "size so far"
 _REASON = "why, in words for people"
 _ATTEMPT = "which attempt this is, from 1"
+_ASSOCIATION = "the association file; it is there once it is ready"
+_COMBINED = "what the names of its products begin with"
 _PRODUCT = "path of the product"
 _VERSION = "which version of the segment this is, from 1: a changed file is a new one"
 
@@ -233,6 +235,36 @@ EVENTS: dict[str, Event] = {
     ),
     "product_superseded": Event(
         "A product was replaced or no longer holds.", fields={"path": _PRODUCT, "kind": "rate, rateints, ..."}
+    ),
+    # exposures that belong together
+    "association_waiting": Event(
+        "Exposures that belong together were found, or wait again for members; told when the state begins.",
+        fields={"path": _ASSOCIATION, "product": _COMBINED, "reason": "what is in, and what it waits for"},
+    ),
+    "association_ready": Event(
+        "All members are in that are waited for: its file is written and handed on.",
+        fields={
+            "path": _ASSOCIATION,
+            "product": _COMBINED,
+            "how": "complete: all that headers announce is in; explicit: all that a given file lists is; "
+            "quiet: nothing came for the quiet time",
+            "members": "how many are combined",
+        },
+    ),
+    "association_incomplete": Event(
+        "What is combined lacks members; it is combined anew should they come.",
+        "warning",
+        {"path": _ASSOCIATION, "product": _COMBINED, "without": "which are missing, and why"},
+    ),
+    "association_failed": Event(
+        "Exposures that belong together are not combined as things stand.",
+        "warning",
+        {
+            "path": _ASSOCIATION,
+            "product": _COMBINED,
+            "reason": _REASON,
+            "remedy": "what the operator can do about it",
+        },
     ),
     # references and ledger
     "references_resolved": Event(

@@ -23,7 +23,9 @@ from upramp.daemon.config import Watch
 from upramp.daemon.logs import get_logger
 from upramp.daemon.settle import Settler, Stamp, Verdict
 from upramp.stages.core.errors import UprampError
+from upramp.store.associations import json_size
 from upramp.store.fitsio import promised_size
+from upramp.store.naming import is_association
 
 log = get_logger()
 
@@ -42,6 +44,17 @@ def ignorable(relative: Path) -> str | None:
     if relative.name.lower().endswith(TEMPORARY):
         return "a temporary name"
     return None
+
+
+def whole_size(path: Path) -> int:
+    """The length of a file that is whole, by its headers, or because the text of an association ends.
+
+    Raises
+    ------
+    Unprocessable, Retryable
+        If that cannot be told.
+    """
+    return json_size(path) if is_association(path.name) else promised_size(path)
 
 
 def read_mounts() -> str:
@@ -89,7 +102,7 @@ class Watcher:
         *,
         clock: Callable[[], float] = time.monotonic,
         observer_factory: observers.Factory = observers.start,
-        size_of: Callable[[Path], int] = promised_size,
+        size_of: Callable[[Path], int] = whole_size,
         mounts: Callable[[], str] = read_mounts,
     ) -> None:
         self._watch = watch
@@ -110,16 +123,20 @@ class Watcher:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def _counts(self, name: str) -> bool:
+        """Whether a file of this name is an input."""
+        return fnmatchcase(name, self._watch.pattern) or is_association(name)
+
     # what observers call, from their threads
 
     def touched(self, path: Path) -> None:
         """A file appeared or changed."""
-        if fnmatchcase(path.name, self._watch.pattern):
+        if self._counts(path.name):
             self._hints.put((path, None))
 
     def writing(self, path: Path, busy: bool) -> None:
         """Somebody writes to a file, or closed it."""
-        if fnmatchcase(path.name, self._watch.pattern):
+        if self._counts(path.name):
             self._hints.put((path, busy))
 
     def rescan(self, lost: bool = False) -> None:
@@ -206,7 +223,7 @@ class Watcher:
             errors: list[OSError] = []
             for root, folders, files in os.walk(folder.path, onerror=errors.append):
                 for name in files + folders:
-                    if fnmatchcase(name, self._watch.pattern):
+                    if self._counts(name):
                         path = Path(root, name)
                         found.add(path)
                         new += self._touch(path, now)

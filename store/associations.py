@@ -284,6 +284,22 @@ def _nearest(path: Path) -> str:
 # Files
 
 
+def json_size(path: Path) -> int:
+    """The length of a JSON file that is whole, in bytes.
+
+    Raises
+    ------
+    Unprocessable, Retryable
+        If it is not valid, as while it is being copied, or cannot be read.
+    """
+    text = _text(path)
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise Unprocessable(f"{path.name} is not valid JSON: {error}; correct it there") from error
+    return len(text.encode())
+
+
 def _text(path: Path) -> str:
     fd, size = open_regular(path)
     try:

@@ -124,7 +124,10 @@ class TestMistakes:
             ("[run]\nworkers = 1.0", "[run] workers: expected a whole number, got 1.0"),
             ("[run]\nworkers = true", "[run] workers: expected a whole number, got True"),
             ("[run]\nworkers = -1", "[run] workers: expected at least 0, got -1"),
-            ("[run]\nuntil = 'stage9'", "[run] until: expected one of 'stage1', 'stage2', got 'stage9'"),
+            (
+                "[run]\nuntil = 'stage9'",
+                "[run] until: expected one of 'stage1', 'stage2', 'stage3', got 'stage9'",
+            ),
             ("[watch]\nsettle_s = nan", "[watch] settle_s: expected a number, got nan"),
             ("[watch]\nfolders = 'in'", "[watch] folders: expected a list, got 'in'"),
             ("[watch]\nfolders = []", "[watch] folders: expected at least one folder"),

@@ -1,0 +1,381 @@
+"""When exposures that belong together are combined: the trigger of the third stage.
+
+    ExposureHeard       what its header tells is kept                -> its group is looked at
+    SegmentCommitted, FileSkipped, FileFailed, ProductSuperseded     -> the groups and requests concerned are
+    AssociationTouched  all in, or waited for long enough?           -> its file is written and handed on
+    FileSettled         of an association that somebody gave         -> only once all that it lists is there
+
+The file of an association that is ready settles like any other, and its fingerprint decides whether anything
+is to be done. Order of writing: the file, then the row of the ledger, then it is handed on. If the process
+dies in between, the next one finds the row, or else the exposures, and looks again.
+
+An association is built again when its members are others or were made anew. While some of them are at work,
+or files of the group are still to be read, nothing is built; so what arrives together is built once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from upramp.daemon.desk import Desk, Handler
+from upramp.daemon.events import (
+    AssociationFailed,
+    AssociationReady,
+    AssociationTouched,
+    AssociationWaits,
+    Event,
+    ExposureHeard,
+    FileFailed,
+    FileSettled,
+    FileSkipped,
+    InputsOver,
+    ProductSuperseded,
+    Resumed,
+    SegmentCommitted,
+    Work,
+)
+from upramp.daemon.gathering import Case, Standing, complete, exposure_of, verdict
+from upramp.stages.associations.names import exposure_name
+from upramp.stages.associations.ready import COMPLETE, EXPLICIT, FAILED, QUIET, WAITING
+from upramp.stages.core.errors import Unprocessable, UprampError
+from upramp.store.associations import read_association, write_association
+from upramp.store.naming import is_association
+
+Row = Mapping[str, Any]
+
+READY = (COMPLETE, EXPLICIT, QUIET)
+BUILT, SUPERSEDED = "built", "superseded"
+FINER = 16
+"""A group is looked at again once this part of what is outstanding has happened: small ones each time, and
+large ones so seldom that the work grows with their size and no faster. Nothing can be ready in between."""
+
+
+def on_exposure_heard(desk: Desk, event: ExposureHeard) -> Sequence[Event]:
+    """Keep what the header tells, so that no restart needs to read it again."""
+    exposure = event.exposure
+    name = exposure_name(exposure.file)
+    desk.gathering.hear(exposure)
+    known = desk.ledger.state.header(name)
+    if known is None or known["facts"] != exposure.facts:
+        desk.commit({"headers": [{"exposure": name, "facts": dict(exposure.facts), "at": desk.now()}]})
+    return concerned(desk, event.path)
+
+
+def on_news(
+    desk: Desk, event: SegmentCommitted | FileSkipped | FileFailed | ProductSuperseded
+) -> Sequence[Event]:
+    """Something became of a file: who waits for it?"""
+    if is_association(event.path.name):
+        return _on_association_news(desk, event)
+    desk.gathering.note(exposure_name(event.path.name), desk.ledger.state)
+    return concerned(desk, event.path)
+
+
+def on_association_touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
+    """Look at a group's associations, or at a request; hand on what is ready."""
+    gathering, of = desk.gathering, event.of
+    gathering.touched[of] = None
+    if gathering.alarms.get(of, math.inf) <= desk.clock():
+        del gathering.alarms[of]
+    cases, gone = _worth_a_look(desk, event)
+    looks = [_look(desk, case, event.why) for case in cases]
+    rows = [look.row for look in looks if look.is_news]
+    rows += [row for file in gone if (row := _abandoned(desk, file))]
+    if rows:
+        desk.commit({"associations": rows})
+    for look in looks:
+        if look.handed_on:
+            gathering.settled[str(look.case.file)] = look.row["key"]
+    outstanding = [look.standing.outstanding for look in looks if look.standing.outstanding]
+    if isinstance(of, str) and (outstanding or gathering.patience.get(of, 0) <= 0):
+        gathering.patience[of] = min(outstanding, default=0) // FINER
+    _look_again(desk, of, looks)
+    return [told for look in looks for told in look.told]
+
+
+def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
+    """Take up what waited, or was not built yet, when the last process ended."""
+    gathering = desk.gathering
+    touched: dict[str | Path, None] = dict.fromkeys(gathering.groups)
+    for row in desk.ledger.state.associations():
+        if row["requested"] and row["state"] != SUPERSEDED and (asked := _read(Path(row["file"]))):
+            gathering.ask(*asked)
+            if row["state"] != BUILT:
+                touched[asked[0]] = None
+    # what arrived meanwhile is to be seen before quiet time can be over
+    gathering.quiet_from = desk.clock() + desk.settings.config.watch.rescan_s
+    return [AssociationTouched(of, why="resumed") for of in touched]
+
+
+def on_inputs_over(desk: Desk, event: InputsOver) -> Sequence[Event]:
+    """A run over given files has all it will have: that is as good as quiet time."""
+    desk.gathering.over = True
+    return [AssociationTouched(of, why="over") for of in list(desk.gathering.touched)]
+
+
+HANDLERS: dict[type, Handler] = {
+    ExposureHeard: on_exposure_heard,
+    SegmentCommitted: on_news,
+    FileSkipped: on_news,
+    FileFailed: on_news,
+    ProductSuperseded: on_news,
+    AssociationTouched: on_association_touched,
+    Resumed: on_resumed,
+    InputsOver: on_inputs_over,
+}
+"""Which function handles which event."""
+
+
+def heard(desk: Desk, work: Work) -> list[Event]:
+    """What the header of an exposure tells of others; nothing if it does not say what it is."""
+    path, header = work.identity.path, getattr(work.plan.uncal, "header", None)
+    if not desk.gathering.forms or is_association(path.name) or not header:
+        return []
+    try:
+        return [ExposureHeard(path, exposure_of(path.name, header))]
+    except Unprocessable:
+        return []
+
+
+def concerned(desk: Desk, path: Path) -> list[Event]:
+    """Have those looked at that wait for a file."""
+    name = exposure_name(path.name)
+    return [AssociationTouched(of, name) for of in desk.gathering.concerned(name)]
+
+
+def admit(desk: Desk, path: Path) -> Sequence[Event] | None:
+    """Whether an association file that settled may be read in: None, or else what happens instead.
+
+    One that somebody gave waits until all that it lists is there. One that is no valid association goes on,
+    to be recorded as such.
+    """
+    gathering = desk.gathering
+    row = desk.ledger.state.association(path)
+    if (row is not None and not row["requested"]) or (asked := _read(path)) is None:
+        return None
+    case = gathering.request(path)
+    if case is None or case.association != asked[1]:
+        case = gathering.ask(*asked)
+    standing = gathering.standing(case, desk.ledger.state)
+    if standing.found.ready and gathering.settled.get(str(path)) == standing.key(case):
+        return None
+    return [AssociationTouched(path)]
+
+
+def left_over(desk: Desk) -> list[Row]:
+    """The associations of this run that were not built, by their rows."""
+    gathering = desk.gathering
+    cases: list[Case] = []
+    for of in gathering.touched:
+        if isinstance(of, str):
+            cases += gathering.formed(of)
+        elif (request := gathering.request(of)) is not None:
+            cases.append(request)
+    rows = (desk.ledger.state.association(case.file) for case in cases)
+    return [row for row in rows if row and row["state"] not in (BUILT, SUPERSEDED)]
+
+
+def _read(path: Path) -> tuple[Path, Any] | None:
+    """An association that can be waited for; None if it is for the pipeline to say what is wrong with it."""
+    try:
+        association = read_association(path)
+    except (UprampError, OSError):
+        return None
+    if association.asn_type != "image3" or len(association.products) != 1:
+        return None
+    return path, association
+
+
+def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], list[str]]:
+    """The associations to look at, and files of those that are formed no more.
+
+    While nothing can be ready, of a large group only those that are built are looked at, and only if they
+    hold the exposure.
+    """
+    gathering, of = desk.gathering, event.of
+    if isinstance(of, Path):
+        request = gathering.request(of)
+        return [request] if request else [], []
+    gathering.patience[of] = gathering.patience.get(of, 0) - 1
+    if event.why or gathering.patience[of] <= 0:
+        return gathering.formed(of), gathering.abandoned(of)
+    built = [case for case in gathering.formed_before(of) if event.name in case.members]
+    return [case for case in built if _is_built(desk, case)], []
+
+
+def _is_built(desk: Desk, case: Case) -> bool:
+    row = desk.ledger.state.association(case.file)
+    return row is not None and row["state"] == BUILT
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look at an association found, and what is to be written and told."""
+
+    case: Case
+    standing: Standing
+    row: Row
+    is_news: bool
+    handed_on: bool
+    told: Sequence[Event]
+
+
+def _look(desk: Desk, case: Case, why: str) -> _Look:
+    """See where an association stands; write its file if it is ready to be handed on."""
+    gathering, state, now = desk.gathering, desk.ledger.state, desk.now()
+    old = state.association(case.file)
+    standing = gathering.standing(case, state)
+    found = standing.found
+    key = standing.key(case)
+    facts = {"members": len(case.members), "failed": len(found.failed), "key": key}
+    heard_at = old["heard_at"] if old and all(old[n] == value for n, value in facts.items()) else now
+    idle_s, quiet_s = (now - heard_at).total_seconds(), _quiet_s(desk, case, why)
+    if found.state == WAITING and idle_s >= quiet_s:
+        standing = gathering.standing(case, state, idle_s, quiet_s)
+        found = standing.found
+    row: dict[str, Any] = {
+        "file": str(case.file),
+        "association": case.file.stem,
+        "product": case.product,
+        "rule": case.association.asn_rule or None,
+        "requested": case.requested,
+        **facts,
+        "present": len(found.present),
+        "pending": len(found.pending),
+        "missing": len(found.missing),
+        "unheard": sum(count for _, count in found.unheard),
+        "heard_at": heard_at,
+        **{name: old[name] if old else None for name in ("how", "built_key")},
+    }
+    row["state"], row["reason"], row["remedy"] = verdict(case, found, gathering.config.build_without_failed)
+    if standing.unread and row["state"] == WAITING:
+        row["reason"] += f"; files of its group still to be read: {standing.unread}"
+    ready, handed_on = row["state"] in READY, False
+    if old and _is_under_way(desk, case, old, ready, key):
+        row |= {name: old[name] for name in ("state", "reason", "remedy")}
+    elif key == row["built_key"] and row["state"] != FAILED and not (ready and why != "resumed"):
+        row["state"] = BUILT
+    elif ready and (trouble := "" if case.requested else _write(case, standing)):
+        row |= {"state": WAITING, "reason": trouble}
+    elif ready:
+        handed_on = True
+        row["how"] = row["state"]
+        if key == row["built_key"]:
+            row["state"] = BUILT
+    row["remedy"] = row["remedy"] or None
+    row["since"] = old["since"] if old and old["state"] == row["state"] else now
+    is_news = old is None or any(old[name] != value for name, value in row.items())
+    told = _told(case, standing, old, row, handed_on)
+    return _Look(case, standing, row | {"at": now}, is_news, handed_on, told)
+
+
+def _is_under_way(desk: Desk, case: Case, old: Row, ready: bool, key: str) -> bool:
+    """Whether it is being built, or was handed on in this run as it is now, for whatever came of it."""
+    if case.file in desk.in_hand:
+        return True
+    handed_on = desk.gathering.settled.get(str(case.file)) == key
+    return ready and handed_on and old["state"] in (*READY, BUILT, FAILED)
+
+
+def _told(case: Case, standing: Standing, old: Row | None, row: Row, handed_on: bool) -> list[Event]:
+    told: list[Event] = []
+    changed = old is None or old["state"] != row["state"]
+    if handed_on:
+        if row["state"] != BUILT:
+            found = standing.found
+            lacks = found.failed or found.missing or found.unheard
+            without = found.facts.partition("; ")[2] if lacks else ""
+            told.append(AssociationReady(case.file, case.product, row["how"], len(found.present), without))
+        told.append(FileSettled(case.file))
+    elif changed and row["state"] == WAITING:
+        told.append(AssociationWaits(case.file, case.product, row["reason"]))
+    elif changed and row["state"] == FAILED:
+        told.append(AssociationFailed(case.file, case.product, row["reason"], row["remedy"] or ""))
+    return told
+
+
+def _write(case: Case, standing: Standing) -> str:
+    """Write its file; why that was not possible, or ""."""
+    try:
+        case.file.parent.mkdir(parents=True, exist_ok=True)
+        write_association(case.file, complete(case, standing.found))
+    except (UprampError, OSError) as error:
+        return f"its file cannot be written: {error}"
+    return ""
+
+
+def _quiet_s(desk: Desk, case: Case, why: str) -> float:
+    """How long nothing must come before that is taken for the end. A request is taken as it is."""
+    if case.requested:
+        return math.inf
+    if desk.gathering.over:
+        return 0.0
+    over = why == "alarm" and desk.clock() >= desk.gathering.quiet_from
+    return desk.gathering.config.quiet_s if over else math.inf
+
+
+def _look_again(desk: Desk, of: str | Path, looks: Sequence[_Look]) -> None:
+    """In the service, come back by itself when quiet time may be over, or a file may have been put beside."""
+    gathering, watch = desk.gathering, desk.settings.config.watch
+    if not desk.settings.service:
+        return
+    waits: list[float] = []
+    for look in looks:
+        if look.handed_on or look.row["state"] == FAILED or look.case.file in desk.in_hand:
+            continue
+        if look.case.requested or look.standing.found.ready:
+            waits += [watch.rescan_s] if look.row["state"] == WAITING else []
+        elif look.standing.found.state == WAITING:
+            left = gathering.config.quiet_s - (desk.now() - look.row["heard_at"]).total_seconds()
+            waits.append(max(left, gathering.quiet_from - desk.clock()) if left > 0.0 else watch.rescan_s)
+    if waits:
+        _set_alarm(desk, of, min(waits))
+
+
+def _set_alarm(desk: Desk, of: str | Path, seconds: float) -> None:
+    """Have it looked at after this time, or sooner if that is so already."""
+    due = desk.clock() + seconds
+    if due < desk.gathering.alarms.get(of, math.inf):
+        desk.gathering.alarms[of] = due
+        desk.later(seconds, AssociationTouched(of, why="alarm"))
+
+
+def _abandoned(desk: Desk, file: str) -> Row | None:
+    """The row of an association whose exposures belong to others now."""
+    old = desk.ledger.state.association(file)
+    if old is None or old["state"] == SUPERSEDED:
+        return None
+    now = desk.now()
+    kept = {name: value for name, value in old.items() if name not in ("commit_no", "row_no", "run_id")}
+    reason = "its exposures belong to another association now, since more is known of them"
+    return kept | {"state": SUPERSEDED, "reason": reason, "remedy": None, "since": now, "at": now}
+
+
+def _on_association_news(
+    desk: Desk, event: SegmentCommitted | FileSkipped | FileFailed | ProductSuperseded
+) -> Sequence[Event]:
+    """The file of an association was calibrated, or failed; members may have changed meanwhile."""
+    old = desk.ledger.state.association(event.path)
+    if old is None:
+        return []
+    now = desk.now()
+    row = {name: value for name, value in old.items() if name not in ("commit_no", "row_no", "run_id")}
+    if isinstance(event, FileFailed):
+        row |= {"state": FAILED, "reason": event.failure.reason, "remedy": event.failure.remedy}
+    elif isinstance(event, FileSkipped) and (event.failed or event.remedy):
+        state = FAILED if event.failed else SUPERSEDED
+        row |= {"state": state, "reason": event.reason, "remedy": event.remedy}
+    else:
+        key = desk.gathering.settled.get(str(event.path), row["built_key"])
+        row |= {"state": BUILT, "built_key": key, "remedy": None}
+    if any(old[name] != value for name, value in row.items()):
+        since = old["since"] if row["state"] == old["state"] else now
+        desk.commit({"associations": [row | {"since": since, "at": now}]})
+    if old["requested"]:
+        return [AssociationTouched(event.path, why="built")]
+    group = desk.gathering.group_of_product(old["product"])
+    return [AssociationTouched(group, why="built")] if group and desk.gathering.forms else []

@@ -1,0 +1,776 @@
+"""When exposures that belong together are combined: in any order, once, with what is there, and told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from structlog.testing import capture_logs
+
+from upramp.daemon import oneshot, report
+from upramp.daemon.desk import Desk
+from upramp.daemon.events import (
+    AssociationFailed,
+    AssociationReady,
+    AssociationWaits,
+    ExposureHeard,
+    FileSettled,
+    Resumed,
+    SegmentCommitted,
+)
+from upramp.daemon.jobs import Crew
+from upramp.daemon.telling import tell
+from upramp.stages.associations.record import SOUND
+from upramp.stages.core.errors import Unprocessable
+from upramp.store import schema
+from upramp.store.associations import read_association
+from upramp.store.naming import is_association
+
+QUIET = 3600.0
+HEADER = {
+    "PROGRAM": "01234",
+    "OBSERVTN": "001",
+    "VISIT": "001",
+    "VISITGRP": "02",
+    "SEQ_ID": "1",
+    "ACT_ID": "01",
+    "NEXPOSUR": 4,
+    "EXPCOUNT": 1,
+    "NUMDTHPT": 4,
+    "EXP_TYPE": "NRC_IMAGE",
+    "INSTRUME": "NIRCAM",
+    "CHANNEL": "SHORT",
+    "TARGPROP": "NGC-3324",
+    "FILTER": "F200W",
+    "PUPIL": "CLEAR",
+    "SUBARRAY": "FULL",
+}
+ALL = [(number, detector) for number in (1, 2, 3, 4) for detector in (1, 2, 3, 4)]
+PRODUCT = "jw01234-o001_tngc3324_nircam_clear-f200w"
+
+
+def name(number: int, detector: int, kind: str = "cal") -> str:
+    return f"jw01234001001_02101_{number:05d}_nrca{detector}_{kind}.fits"
+
+
+class Combiner:
+    """The calibrator of the workshop, which combines exposures, too: it writes down what went in."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.failures: dict[str, list[BaseException]] = inner.failures
+        self.parameters = ""
+        self.built: list[tuple[str, list[str]]] = []
+
+    def glance(self, path: Path) -> Any:
+        return None
+
+    def plan(self, path: Path, settings: Any) -> Any:
+        if not is_association(path.name):
+            plan = self.inner.plan(path, settings)
+            plan.uncal.header = json.loads(path.read_text()).get("header", {})
+            return plan
+        association = read_association(path)
+        names = [m.expname for m in association.products[0].of("science")]
+        folders = (path.parent, settings.config.output.folder)
+        found = [next((f / n for f in folders if (f / n).is_file()), None) for n in names]
+        if None in found:
+            raise Unprocessable("members are missing; put them there")
+        text = "".join(place.read_text() for place in found if place)
+        meta = SimpleNamespace(
+            **dict.fromkeys(("segment", "int_start", "int_end", "nints", "nints_total", "ngroups"), 1),
+            **dict.fromkeys(("nx", "ny", "segments"), 0),
+            **dict.fromkeys(("instrument", "detector", "exp_type", "subarray", "readpatt"), ""),
+        )
+        ids = {"segment_id": path.stem, "exposure_id": path.stem, "meta": meta, "header": {}, "path": path}
+
+        def fingerprint(sha256: str, windows: str = "") -> str:
+            return hashlib.sha256(f"{sha256} {text} {self.parameters}".encode()).hexdigest()
+
+        common = {"turn": None, "goes_on": "", "notices": [], "settings": settings}
+        uncal = SimpleNamespace(**ids)
+        return SimpleNamespace(uncal=uncal, fingerprint=fingerprint, names=names, text=text, **common)
+
+    def calibrate(self, plan: Any, sha256: str, *rest: Any, **named: Any) -> Any:
+        path = plan.uncal.path
+        if not is_association(path.name):
+            return self.inner.calibrate(plan, sha256, *rest, **named)
+        if waiting := self.failures.get(path.name):
+            raise waiting.pop(0)
+        product = read_association(path).products[0].name
+        self.built.append((product, plan.names))
+        target = plan.settings.config.output.folder / f"{product}_i2d.fits"
+        target.write_text(plan.text)
+        row = {
+            "path": str(target),
+            "kind": "i2d",
+            "created": schema.now(),
+            "bytes": target.stat().st_size,
+            "key": plan.fingerprint(sha256),
+            "job_ids": [],
+        }
+        empty: dict[str, Any] = {"step_runs": [], "integrations": [], "left": None}
+        return SimpleNamespace(products=[row], seconds=0.1, peak_mb=1.0, **empty)
+
+
+class Time:
+    """Passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        return self.passed
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.passed)
+
+
+class Hands(Executor):
+    """Work that is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.work: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.work.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def finish(self, k: int = 0) -> None:
+        future, do = self.work.pop(k)
+        try:
+            future.set_result(do())
+        except Exception as error:
+            future.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
+class Observatory:
+    """Exposures of a visit, and a service that takes them: it can end and start again at any moment."""
+
+    def __init__(self, shop: Any) -> None:
+        self.shop = shop
+        self.calibrator = shop.calibrator = Combiner(shop.calibrator)
+        self.time = Time()
+        self.told: list[Any] = []
+        self.hands: Hands | None = None
+        self.set(run={"until": "stage3"}, associations={"quiet_s": QUIET})
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        config = self.shop.config
+        for section, values in sections.items():
+            config = replace(config, **{section: replace(getattr(config, section), **values)})
+        self.shop.config = config
+
+    def expose(self, number: int, detector: int, note: str = "", **header: Any) -> Path:
+        values = HEADER | {"EXPOSURE": str(number), "DETECTOR": f"NRCA{detector}"} | header
+        return self.shop.write(name(number, detector, "uncal"), header=values, note=note)
+
+    def start(self, service: bool = True) -> None:
+        self.desk, self.ledger = self.shop.open(service=service)
+        self.desk.clock, self.desk.now = self.time, self.time.now
+        if self.hands is not None:
+            self.desk.crew = Crew(lambda: self.hands, in_process=True)
+        self.desk.listeners.append(self.told.append)
+        if service:
+            self.desk.dispatch(Resumed())
+            self.work()
+
+    def stop(self) -> None:
+        self.ledger.close()
+
+    def restart(self, **settings: Any) -> None:
+        """The process dies; another one begins."""
+        self.stop()
+        if self.hands is not None:
+            self.hands.work.clear()
+        self.start(**settings)
+
+    def work(self) -> None:
+        """Until nothing more happens by itself now."""
+        desk: Desk = self.desk
+
+        def over() -> bool:
+            due = desk._timers and desk._timers[0][0] <= self.time.passed
+            waits = desk._unread and not (self.hands and len(desk.queue) >= desk.queue.room + 2)
+            return not (waits or desk._reading or due) and desk.inbox.empty()
+
+        desk.run(until=lambda: over() and (self.hands is not None or not len(desk.queue)))
+
+    def arrive(self, *paths: Path) -> None:
+        for path in paths:
+            self.desk.dispatch(FileSettled(path))
+        self.work()
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.time.passed += seconds
+        self.desk.wake()
+        self.work()
+
+    @property
+    def rows(self) -> list[Any]:
+        """As another process sees them."""
+        return self.shop.read().state.associations()
+
+    @property
+    def row(self) -> Any:
+        (row,) = self.rows
+        return row
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.told if isinstance(event, kind)]
+
+    @property
+    def handed_on(self) -> list[Path]:
+        return [e.path for e in self.of(FileSettled) if is_association(e.path.name)]
+
+    @property
+    def file(self) -> Path:
+        return self.shop.config.output.folder / "associations" / f"{PRODUCT}_image3_asn.json"
+
+
+@pytest.fixture
+def observatory(workshop: Any) -> Iterator[Observatory]:
+    found = Observatory(workshop)
+    yield found
+    found.stop()
+
+
+def test_what_belongs_together_is_combined_once_all_is_in(observatory):
+    observatory.start()
+    for n, place in enumerate(ALL):
+        observatory.arrive(observatory.expose(*place))
+        row = observatory.row
+        assert row["present"] == row["members"] == n + 1
+        assert row["missing"] == 15 - n
+        assert row["state"] == ("built" if n == 15 else "waiting")
+    assert observatory.calibrator.built == [(PRODUCT, sorted(name(*place) for place in ALL))]
+    assert observatory.handed_on == [observatory.file]
+    assert (row["how"], row["reason"], row["file"]) == ("complete", "16 members in", str(observatory.file))
+    (ready,) = observatory.of(AssociationReady)
+    assert (ready.how, ready.members, ready.without) == ("complete", 16, "")
+    written = read_association(observatory.file)
+    assert written.degraded_status == SOUND
+    assert written.asn_rule == "candidate_Asn_Lv3Image"
+    state = observatory.shop.read().state
+    (mosaic,) = [p for p in state.products() if p["kind"] == "i2d"]
+    assert mosaic["segment_id"] == observatory.file.stem == row["association"]
+
+
+class Watched:
+    """Holds the ledger's row against what was told, after everything that happens."""
+
+    def __init__(self, observatory: Observatory) -> None:
+        self.observatory = observatory
+        self.heard: set[str] = set()
+        self.made: set[str] = set()
+        self.looks = 0
+
+    def follow(self) -> None:
+        """Begin with this desk."""
+        dispatch = self.observatory.desk.dispatch
+
+        def checked(event: Any) -> None:
+            dispatch(event)
+            self.check()
+
+        self.observatory.desk.dispatch = checked  # type: ignore[method-assign]
+
+    def check(self) -> None:
+        told = self.observatory.told
+        self.heard |= {e.path.name.rpartition("_")[0] for e in told if isinstance(e, ExposureHeard)}
+        committed = [e for e in told if isinstance(e, SegmentCommitted)]
+        self.made |= {Path(p["path"]).name for e in committed for p in e.products if p["kind"] == "cal"}
+        rows = self.observatory.ledger.state.associations()
+        assert len(rows) == bool(self.heard)
+        if not rows:
+            return
+        self.looks += 1
+        (row,) = rows
+        at_work = {path.name.rpartition("_")[0] for path in self.observatory.desk.in_hand}
+        present = {n for n in self.made if n.rpartition("_")[0] not in at_work}
+        assert (row["members"], row["present"]) == (len(self.heard), len(present))
+        everything = {name(*place).removesuffix("_cal.fits") for place in ALL}
+        assert row["pending"] == len(at_work & everything)
+        assert row["present"] + row["pending"] + row["missing"] == 16
+        built = bool(self.observatory.calibrator.built) and not self.observatory.desk.in_hand
+        meanwhile = "complete" if len(present) == 16 else "waiting"
+        assert row["state"] in (("built",) if built else (meanwhile, "built"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_and_restarts_change_nothing(observatory, seed):
+    chance = random.Random(seed)
+    observatory.hands = Hands()
+    observatory.shop.room = chance.choice((1, 3))
+    observatory.start()
+    watched = Watched(observatory)
+    watched.follow()
+    coming = [observatory.expose(*place) for place in ALL]
+    chance.shuffle(coming)
+    arrived: list[Path] = []
+    dies = chance.randrange(60)
+    for moment in range(10_000):
+        if moment == dies:
+            observatory.restart()
+            watched.follow()
+            observatory.arrive(*chance.sample(arrived, len(arrived)))  # the first scan
+        if coming and chance.random() < 0.4:
+            arrived.append(coming.pop())
+            observatory.arrive(arrived[-1])
+        elif observatory.hands.work:
+            observatory.hands.finish(chance.randrange(len(observatory.hands.work)))
+            observatory.work()
+        elif not coming and moment > dies:
+            break
+    assert observatory.row["state"] == "built"
+    assert observatory.calibrator.built == [(PRODUCT, sorted(name(*place) for place in ALL))]
+    assert [p.name for p in observatory.file.parent.iterdir()] == [observatory.file.name]
+    assert watched.looks > 40
+
+
+def test_an_interrupted_hand_over_is_made_up_for(observatory, monkeypatch):
+    """The process dies when all is in the ledger, and the file is not yet taken."""
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:-1]))
+    settled, last = observatory.desk.gathering.settled, observatory.expose(*ALL[-1])
+    hands = observatory.hands = Hands()
+    observatory.desk.crew = Crew(lambda: hands, in_process=True)
+    observatory.arrive(last)
+    hands.finish()
+    observatory.work()
+    hands.finish()
+    observatory.work()
+    assert observatory.row["state"] == "complete"
+    assert settled == {str(observatory.file): observatory.row["key"]}
+    observatory.hands = None
+    observatory.restart()
+    assert observatory.row["state"] == "built"
+    assert len(observatory.calibrator.built) == 1
+    observatory.restart()
+    assert len(observatory.handed_on) == 2, "nothing is handed on again for a start alone"
+
+
+def test_a_late_member_and_one_made_anew(observatory):
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    observatory.arrive(observatory.expose(5, 1, NUMDTHPT=5, NEXPOSUR=5))
+    row = observatory.row
+    assert (row["state"], row["members"], row["missing"]) == ("waiting", 17, 3)
+    assert len(observatory.calibrator.built) == 1, "it waits for the other detectors"
+    observatory.arrive(*(observatory.expose(5, d, NUMDTHPT=5, NEXPOSUR=5) for d in (2, 3, 4)))
+    assert [len(members) for _, members in observatory.calibrator.built] == [16, 20]
+    observatory.arrive(observatory.expose(1, 1, note="better"))
+    assert [len(members) for _, members in observatory.calibrator.built] == [16, 20, 20]
+    state = observatory.shop.read().state
+    assert len([p for p in state.products() if p["kind"] == "i2d"]) == 1
+    assert [row["version"] for row in state.segments() if row["segment_id"] == observatory.file.stem] == [2]
+    assert observatory.row["state"] == "built"
+
+
+def test_exposures_given_again_change_nothing(observatory):
+    observatory.start()
+    paths = [observatory.expose(*place) for place in ALL]
+    observatory.arrive(*paths)
+    observatory.arrive(*paths)
+    assert len(observatory.handed_on) == 1
+    observatory.restart()
+    observatory.arrive(*paths)
+    assert len(observatory.handed_on) == 2, "other parameters might hold now"
+    assert len(observatory.calibrator.built) == 1
+    observatory.calibrator.parameters = "others"
+    observatory.restart()
+    observatory.arrive(*paths)
+    assert len(observatory.calibrator.built) == 2
+
+
+def test_quiet_time_decides_where_something_never_comes(observatory):
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:14]))
+    observatory.wait(QUIET - 100.0)
+    observatory.arrive(observatory.expose(*ALL[14]))
+    observatory.wait(QUIET - 100.0)
+    assert observatory.row["state"] == "waiting"
+    assert "1 missing (jw01234001001_02101_00004_nrca4)" in observatory.row["reason"]
+    observatory.restart()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:15]))
+    observatory.wait(50.0)
+    assert not observatory.handed_on
+    observatory.wait(51.0)
+    assert (observatory.row["state"], observatory.row["how"]) == ("built", "quiet")
+    (ready,) = observatory.of(AssociationReady)
+    assert (ready.how, ready.members) == ("quiet", 15)
+    assert ready.without == "1 missing (jw01234001001_02101_00004_nrca4)"
+    written = read_association(observatory.file)
+    assert written.degraded_status == "Not there when it was built: jw01234001001_02101_00004_nrca4."
+    assert len(written.members) == 15
+    observatory.wait(10 * QUIET)
+    observatory.arrive(observatory.expose(*ALL[15]))
+    assert [len(members) for _, members in observatory.calibrator.built] == [15, 16]
+    assert read_association(observatory.file).degraded_status == SOUND
+    assert observatory.row["how"] == "complete"
+
+
+def test_after_a_long_pause_what_arrived_meanwhile_is_seen_first(observatory):
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:15]))
+    observatory.time.passed += 10 * QUIET
+    observatory.restart()
+    assert not observatory.handed_on
+    observatory.arrive(observatory.expose(*ALL[15]))
+    assert [how.how for how in observatory.of(AssociationReady)] == ["complete"]
+
+
+def test_members_at_work_are_waited_for_however_long_it_takes(observatory):
+    observatory.hands = Hands()
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:3]))
+    for _ in range(4):
+        observatory.hands.finish()
+        observatory.work()
+    observatory.wait(5 * QUIET)
+    row = observatory.row
+    assert (row["state"], row["present"], row["pending"]) == ("waiting", 1, 2)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_member_that_failed(observatory, allowed):
+    observatory.set(associations={"build_without_failed": allowed})
+    observatory.start()
+    observatory.calibrator.failures[name(2, 2, "uncal")] = [Unprocessable("all is saturated; leave it")]
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    row, lost = observatory.row, "jw01234001001_02101_00002_nrca2"
+    assert (row["present"], row["failed"], row["reason"]) == (15, 1, f"15 members in; 1 failed ({lost})")
+    if not allowed:
+        assert (row["state"], row["remedy"]) == (
+            "failed",
+            "deliver it anew, or set [associations] build_without_failed = true",
+        )
+        assert [e.file for e in observatory.of(AssociationFailed)] == [observatory.file]
+        assert not observatory.handed_on
+        observatory.set(associations={"build_without_failed": True})
+        observatory.restart()
+    row = observatory.row
+    assert (row["state"], row["how"], row["remedy"]) == ("built", "complete", None)
+    (ready,) = observatory.of(AssociationReady)
+    assert ready.without == f"1 failed ({lost})"
+    written = read_association(observatory.file)
+    assert written.degraded_status == f"Left out, because their calibration failed: {lost}."
+    assert len(written.members) == 15
+    observatory.arrive(observatory.expose(2, 2, note="delivered anew"))
+    assert len(observatory.calibrator.built[-1][1]) == 16
+    assert read_association(observatory.file).degraded_status == SOUND
+
+
+def test_a_file_that_cannot_be_read_is_a_member_that_failed(observatory):
+    observatory.start()
+    broken = observatory.expose(4, 4)
+    broken.write_text("half a file")
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:-1]), broken)
+    row = observatory.row
+    assert (row["state"], row["members"], row["failed"], row["missing"]) == ("failed", 15, 1, 0)
+    observatory.restart()
+    assert observatory.row["state"] == "failed"
+
+
+def test_a_member_that_turned_bad(observatory):
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    path = observatory.expose(1, 1)
+    path.write_text("half a file")
+    observatory.arrive(path)
+    assert (observatory.row["state"], observatory.row["failed"]) == ("failed", 1)
+    assert observatory.row["built_key"], "its product is the old one still"
+
+
+def test_without_science_there_is_nothing_to_build(observatory):
+    observatory.start()
+    observatory.calibrator.failures[name(1, 1, "rate")] = [Unprocessable("no stars; leave it")]
+    observatory.arrive(observatory.expose(1, 1, NUMDTHPT=1, NEXPOSUR=1, SUBARRAY="SUB64P"))
+    assert observatory.row["state"] == "failed"
+
+
+def test_other_filters_and_observations_are_others(observatory):
+    observatory.start()
+    alone = {"NUMDTHPT": 1, "NEXPOSUR": 1, "SUBARRAY": "SUB64P"}
+    observatory.arrive(
+        observatory.expose(1, 1, **alone),
+        observatory.expose(1, 2, FILTER="F150W", **alone),
+        observatory.shop.write(
+            "jw01234002001_02101_00001_nrca1_uncal.fits",
+            header=HEADER | {"EXPOSURE": "1", "DETECTOR": "NRCA1", "OBSERVTN": "002"} | alone,
+        ),
+    )
+    assert sorted(product for product, _ in observatory.calibrator.built) == [
+        "jw01234-o001_tngc3324_nircam_clear-f150w-sub64p",
+        "jw01234-o001_tngc3324_nircam_clear-f200w-sub64p",
+        "jw01234-o002_tngc3324_nircam_clear-f200w-sub64p",
+    ]
+
+
+def test_observations_of_a_program_are_combined_where_that_is_asked_for(observatory):
+    observatory.set(associations={"across_observations": True})
+    observatory.start()
+    alone = {"NUMDTHPT": 1, "NEXPOSUR": 1, "SUBARRAY": "SUB64P", "EXPOSURE": "1", "DETECTOR": "NRCA1"}
+    for number in ("001", "002"):
+        observatory.arrive(
+            observatory.shop.write(
+                f"jw01234{number}001_02101_00001_nrca1_uncal.fits",
+                header=HEADER | alone | {"OBSERVTN": number},
+            )
+        )
+    assert sorted(product[8:13] for product, _ in observatory.calibrator.built) == ["a3001", "o001_", "o002_"]
+
+
+def test_stages_before_combine_nothing(observatory):
+    observatory.set(run={"until": "stage2"})
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    assert not observatory.rows
+    assert not observatory.of(ExposureHeard)
+
+
+def test_headers_that_do_not_say_what_they_are(observatory):
+    observatory.start()
+    observatory.arrive(observatory.expose(1, 1, OBSERVTN=None))
+    assert not observatory.rows
+    assert len(observatory.of(SegmentCommitted)) == 2
+
+
+def test_more_of_a_header_makes_another_product(observatory):
+    """The exposure is delivered anew with another filter: what it was in before is formed no more."""
+    observatory.start()
+    observatory.arrive(observatory.expose(1, 1))
+    observatory.arrive(observatory.expose(1, 1, FILTER="F150W"))
+    states = {row["product"][-5:]: row["state"] for row in observatory.rows}
+    assert states == {"f200w": "superseded", "f150w": "waiting"}
+
+
+class TestRequests:
+    """Association files that somebody gives."""
+
+    @pytest.fixture
+    def request_file(self, observatory):
+        def write(members: list[tuple[int, int]], folder: Path | None = None, **facts: Any) -> Path:
+            folder = folder or observatory.shop.incoming
+            folder.mkdir(parents=True, exist_ok=True)
+            listed = [{"expname": name(*place), "exptype": "science"} for place in members]
+            path = folder / "mine_asn.json"
+            product = {"name": "mine", "members": [*listed, *facts.pop("also", ())]}
+            path.write_text(json.dumps({"asn_type": "image3", "products": [product], **facts}))
+            return path
+
+        return write
+
+    @pytest.fixture(autouse=True)
+    def until(self, observatory):
+        """Requests count whatever the last stage is; here nothing is formed of headers."""
+        observatory.set(run={"until": "stage2"})
+
+    def test_the_file_first_members_later(self, observatory, request_file):
+        observatory.start()
+        path = request_file(ALL[:3])
+        observatory.arrive(path)
+        row = observatory.row
+        assert (row["state"], row["missing"], row["requested"]) == ("waiting", 3, True)
+        assert "3 missing (jw01234001001_02101_00001_nrca1, " in row["reason"]
+        assert [e.file for e in observatory.of(AssociationWaits)] == [path]
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:2]))
+        observatory.restart()
+        row = observatory.row
+        assert (row["present"], row["missing"]) == (2, 1)
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:3]))
+        assert observatory.calibrator.built == [("mine", [name(*place) for place in ALL[:3]])]
+        assert (observatory.row["state"], observatory.row["how"]) == ("built", "explicit")
+
+    def test_members_first(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:3]))
+        observatory.arrive(request_file(ALL[:3]))
+        assert len(observatory.calibrator.built) == 1
+        observatory.arrive(observatory.file.parents[2] / "incoming" / "mine_asn.json")
+        assert len(observatory.calibrator.built) == 1
+        observatory.arrive(observatory.expose(1, 2, note="anew"))
+        assert len(observatory.calibrator.built) == 2
+        observatory.arrive(request_file(ALL[:2]))
+        assert observatory.calibrator.built[-1] == ("mine", [name(*place) for place in ALL[:2]])
+        observatory.arrive(request_file(ALL[:5]))
+        assert (observatory.row["state"], observatory.row["missing"]) == ("waiting", 2)
+
+    def test_members_that_lie_beside_it(self, observatory, request_file):
+        observatory.start()
+        path = request_file(ALL[:2], observatory.shop.root / "other")
+        observatory.arrive(path)
+        for place in ALL[:2]:
+            (path.parent / name(*place)).write_text("pixels")
+        assert not observatory.calibrator.built
+        observatory.wait(60.0)
+        assert len(observatory.calibrator.built) == 1
+
+    def test_others_than_science_are_not_waited_for(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(observatory.expose(*ALL[0]))
+        acquisition = {"expname": "jw01234001001_01101_00001_nrca3_cal.fits", "exptype": "target_acquisition"}
+        observatory.arrive(request_file(ALL[:1], also=[acquisition]))
+        assert len(observatory.calibrator.built) == 1
+
+    def test_a_member_that_failed(self, observatory, request_file):
+        observatory.set(associations={"build_without_failed": True})
+        observatory.start()
+        observatory.arrive(request_file(ALL[:2]))
+        observatory.calibrator.failures[name(1, 1, "rate")] = [Unprocessable("no stars; leave it")]
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:2]))
+        row = observatory.row
+        assert (row["state"], row["failed"]) == ("failed", 1)
+        assert row["remedy"] == "take what failed out of the file, or deliver it anew"
+        observatory.arrive(observatory.expose(1, 1, note="anew"))
+        assert observatory.row["state"] == "built"
+
+    @pytest.mark.parametrize("text", ["no JSON", '{"asn_type": "spec3", "products": [{"name": "a"}]}'])
+    def test_what_is_no_association_is_recorded_as_such(self, observatory, request_file, text):
+        observatory.start()
+        path = request_file(ALL[:1])
+        path.write_text(text)
+        observatory.arrive(path)
+        assert not observatory.rows
+        (row,) = observatory.shop.read().state.segments()
+        assert row["state"] == "failed"
+
+    def test_building_fails_and_members_made_anew_may_help(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:2]))
+        observatory.calibrator.failures["mine_asn.json"] = [Unprocessable("too few stars; give others")]
+        observatory.arrive(request_file(ALL[:2]))
+        row = observatory.row
+        assert (row["state"], row["reason"]) == ("failed", "too few stars; give others")
+        assert row["remedy"]
+        observatory.arrive(observatory.expose(1, 1, note="anew"))
+        assert observatory.row["state"] == "built"
+
+
+class TestOneRun:
+    """``upramp run``: what is given is all there is."""
+
+    @pytest.fixture
+    def run(self, observatory, inline):
+        def run(*paths: Path) -> tuple[Any, str]:
+            observatory.stop()
+            summary = oneshot.run(
+                paths,
+                observatory.shop.config,
+                console=Console(file=StringIO()),
+                calibrator=observatory.calibrator,
+                crew=Crew(inline, in_process=True),
+            )
+            out = StringIO()
+            report.print_summary(Console(file=out, width=400), summary, observatory.shop.config.store_folder)
+            return summary, out.getvalue()
+
+        observatory.start(service=False)
+        return run
+
+    def test_all_is_there(self, observatory, run):
+        summary, shown = run(*(observatory.expose(*place) for place in ALL))
+        assert [len(members) for _, members in observatory.calibrator.built] == [16]
+        assert summary.exit_code == 0
+        assert f"{PRODUCT}_i2d.fits" in summary.products[-1]
+        assert "combined" not in shown
+
+    def test_what_is_not_given_is_not_waited_for(self, observatory, run):
+        summary, shown = run(*(observatory.expose(*place) for place in ALL[:7]))
+        assert [len(members) for _, members in observatory.calibrator.built] == [7]
+        assert observatory.row["how"] == "quiet"
+        assert f"combined without some members\n  {PRODUCT}: 9 missing (" in shown
+        assert summary.exit_code == 0
+        summary, shown = run(*(observatory.expose(*place) for place in ALL[7:]))
+        assert [len(members) for _, members in observatory.calibrator.built] == [7, 16]
+        assert "without" not in shown
+
+    def test_the_same_again_changes_nothing(self, observatory, run):
+        paths = [observatory.expose(*place) for place in ALL[:7]]
+        run(*paths)
+        summary, shown = run(*paths)
+        assert len(observatory.calibrator.built) == 1
+        assert not summary.made and len(summary.skipped) == 15
+        assert "combined" not in shown
+        assert observatory.row["state"] == "built"
+
+    def test_what_failed_is_told(self, observatory, run):
+        observatory.calibrator.failures[name(1, 1, "uncal")] = [Unprocessable("all is saturated; leave it")]
+        summary, shown = run(*(observatory.expose(*place) for place in ALL))
+        assert not observatory.calibrator.built
+        assert f"not combined\n  {PRODUCT}: failed: 15 members in; 1 failed (jw01234001001_02101_" in shown
+        assert "build_without_failed = true" in shown
+        assert summary.exit_code == 1
+
+    def test_a_request_is_taken_as_it_is(self, observatory, run):
+        path = observatory.shop.incoming / "mine_asn.json"
+        listed = [{"expname": name(*place), "exptype": "science"} for place in ALL[:2]]
+        path.write_text(json.dumps({"asn_type": "image3", "products": [{"name": "mine", "members": listed}]}))
+        observatory.set(run={"until": "stage2"})
+        summary, shown = run(observatory.expose(*ALL[0]), path)
+        assert not observatory.calibrator.built
+        assert f"mine ({path}): waiting: 1 member in; 1 missing (" in shown
+        assert summary.exit_code == 1
+        summary, shown = run(path, observatory.expose(*ALL[1]))
+        assert len(observatory.calibrator.built) == 1
+        assert summary.exit_code == 0
+
+
+def test_status_tells_what_waits_for_what(observatory):
+    observatory.start()
+    observatory.arrive(*(observatory.expose(*place) for place in ALL[:15]))
+    alone = {"NUMDTHPT": 1, "NEXPOSUR": 1, "SUBARRAY": "SUB64P"}
+    other = HEADER | alone | {"OBSERVTN": "002", "EXPOSURE": "1", "DETECTOR": "NRCA1"}
+    observatory.arrive(observatory.shop.write("jw01234002001_02101_00001_nrca1_uncal.fits", header=other))
+    store = observatory.shop.config.store_folder
+    facts = report.status(store, store / "service.json")
+    assert [row["state"] for row in json.loads(report.as_json(facts))["associations"]] == ["waiting", "built"]
+    out = StringIO()
+    report.print_status(Console(file=out, width=400), facts)
+    assert "associations: 1 combined, 1 not" in out.getvalue()
+    assert f"{PRODUCT}: waiting: 15 members in; 1 missing (" in out.getvalue()
+    assert f"{PRODUCT.replace('o001', 'o002')}-sub64p: built, complete: 1 member in" in out.getvalue()
+
+
+def test_the_log_tells_of_it(observatory):
+    observatory.set(associations={"build_without_failed": True})
+    observatory.start()
+    observatory.calibrator.failures[name(2, 2, "uncal")] = [Unprocessable("all is saturated; leave it")]
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    with capture_logs() as lines:
+        for event in observatory.told:
+            tell(event)
+    found = {line["event"]: line for line in lines if line["event"].startswith("association")}
+    assert list(found) == ["association_waiting", "association_ready", "association_incomplete"]
+    assert (found["association_ready"]["how"], found["association_ready"]["members"]) == ("complete", 15)
+    assert found["association_incomplete"]["log_level"] == "warning"
+    assert found["association_incomplete"]["without"] == "1 failed (jw01234001001_02101_00002_nrca2)"
+
+
+def test_a_file_that_cannot_be_written_is_tried_again(observatory):
+    observatory.start()
+    folder = observatory.file.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("in the way")
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    assert observatory.row["state"] == "waiting"
+    assert observatory.row["reason"].startswith("its file cannot be written: ")
+    folder.unlink()
+    observatory.wait(60.0)
+    assert observatory.row["state"] == "built"
