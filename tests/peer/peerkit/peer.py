@@ -28,7 +28,8 @@ def python() -> Path | None:
 
 @dataclass(frozen=True)
 class Job:
-    """One exposure with parameters, for the peer: "detector1" and "dark" take counts, "image2" rates."""
+    """One exposure with parameters, for the peer: "detector1" and "dark" take counts, "image2" rates,
+    "image3" an association."""
 
     source: Input
     steps: Steps

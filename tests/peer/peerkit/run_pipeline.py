@@ -1,4 +1,4 @@
-"""Runs the observatory's pipelines of stages 1 and 2; for the Python of the peer's virtual environment only.
+"""Runs the observatory's pipelines of stages 1 to 3; for the Python of the peer's virtual environment only.
 
     python run_pipeline.py jobs.json
     python run_pipeline.py --uncal FILE --output DIR [--set step.param=value ...] [--each-step]
@@ -50,8 +50,9 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
         result = pipeline.call(job["uncal"], steps=steps, output_dir=str(scratch), save_results=True, **own)
         # stage 2 gives a list, of one exposure here
         model = result[0] if isinstance(result, list) else result
-        report["states"] = dict(model.meta.cal_step.instance)
-        model.close()
+        if model is not None:  # stage 3 gives nothing, and leaves files
+            report["states"] = dict(model.meta.cal_step.instance)
+            model.close()
     except Exception:
         report["error"] = traceback.format_exc()
     report["seconds"] = time.perf_counter() - began
@@ -62,7 +63,7 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the jobs of the command line or of a file."""
-    parser = argparse.ArgumentParser(description="stages 1 and 2 of the observatory's package")
+    parser = argparse.ArgumentParser(description="stages 1 to 3 of the observatory's package")
     parser.add_argument("jobs", nargs="?", type=Path)
     parser.add_argument("--uncal")
     parser.add_argument("--output")
@@ -85,9 +86,14 @@ def main() -> None:
     for variables in (job.get("environment", {}) for job in jobs[:1]):
         os.environ.update(variables)
     warnings.filterwarnings("ignore")
-    from jwst.pipeline import DarkPipeline, Detector1Pipeline, Image2Pipeline
+    from jwst.pipeline import DarkPipeline, Detector1Pipeline, Image2Pipeline, Image3Pipeline
 
-    pipelines = {"detector1": Detector1Pipeline, "dark": DarkPipeline, "image2": Image2Pipeline}
+    pipelines = {
+        "detector1": Detector1Pipeline,
+        "dark": DarkPipeline,
+        "image2": Image2Pipeline,
+        "image3": Image3Pipeline,
+    }
     logging.disable(logging.WARNING)
     for job in jobs:
         # the pipeline collects garbage after every step; what is loaded already need not be looked at

@@ -1,0 +1,93 @@
+"""Mosaics against the observatory's package: dithered visits of each instrument, and the two mixed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from peerkit import ours
+from peerkit.compare import compare_products, explain, sky_difference
+from peerkit.peer import Job, failure, product
+from peerkit.visits import VISITS, associate
+
+pytestmark = pytest.mark.peer
+
+LEVEL = 0.999
+FLAGS = 0.9999
+MAS = 1.0
+SELECTED = [case for case in VISITS if not case.long or os.environ.get("UPRAMP_PEER") == "all"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One for all, so that kernels are compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def visited(peer, tmp_path_factory):
+    """Of a visit: its rates, an association of the peer's images, and what the peer makes of that."""
+    root, known = tmp_path_factory.mktemp("visits"), {}
+
+    def get(case):
+        if case.name not in known:
+            sources = case.make(root / case.name)
+            done = peer.results([Job(source, {}, pipeline="image2") for source in sources])
+            assert not any(map(failure, done))
+            folder = root / case.name / "cal"
+            folder.mkdir()
+            images = [Path(shutil.copy(product(one, "cal"), folder)) for one in done]
+            asked = associate(folder, images, sources[0])
+            [expected] = peer.results([Job(asked, case.parameters, pipeline="image3")])
+            assert not failure(expected), failure(expected)
+            known[case.name] = sources, asked, expected
+        return known[case.name]
+
+    return get
+
+
+def agree(made, expected):
+    """Mosaics on the same grid, and what each exposure became."""
+    one, other = ours.product(made, "i2d"), product(expected, "i2d")
+    shares = compare_products(one, other)
+    assert min(shares.values()) >= LEVEL, f"{shares}\n{explain(one, other)}"
+    assert sky_difference(one, other) < MAS
+    for wanted in expected.glob("*_crf.fits"):
+        [found] = made.rglob(wanted.name)
+        assert sky_difference(found, wanted) < MAS
+        with fits.open(found) as a, fits.open(wanted) as b:
+            assert (a["DQ"].data == b["DQ"].data).mean() >= FLAGS
+            assert {k: a[0].header.get(k) for k in b[0].header if k.startswith("S_")} == {
+                k: v for k, v in b[0].header.items() if k.startswith("S_")
+            }
+
+
+@pytest.mark.parametrize("case", SELECTED, ids=lambda case: case.name)
+def test_mosaics_agree(case, visited, cache, tmp_path):
+    _, asked, expected = visited(case)
+    done = ours.run(asked, tmp_path, case.assignments, cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    agree(tmp_path, expected)
+    with fits.open(ours.product(tmp_path, "i2d")) as file:
+        assert np.isfinite(file["SCI"].data).mean() > 0.5
+
+
+def test_our_images_through_the_peer_and_back(visited, peer, cache, tmp_path):
+    """Rates to images by one, images to a mosaic by the other."""
+    case = SELECTED[0]
+    sources, asked, expected = visited(case)
+    for source in sources:
+        done = ours.run(source, tmp_path / "cal", [], cache)
+        assert done.returncode == 0, done.stdout + done.stderr
+    images = [tmp_path / "cal" / path.name for path in asked.files[1 : 1 + len(sources)]]
+    mixed = associate(tmp_path / "cal", images, sources[0])
+    [theirs] = peer.results([Job(mixed, case.parameters, pipeline="image3")])
+    assert not failure(theirs)
+    agree(theirs, expected)
+    done = ours.run(mixed, tmp_path / "out", case.assignments, cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    agree(tmp_path / "out", expected)
