@@ -297,7 +297,9 @@ def _work(
     threads, arenas, report = means.threads, means.arenas, means.report
     per_thread = means.budget // threads
     edge = margin(job.stations)
-    blocks = [(k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge)]
+    blocks = [
+        (k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge, threads)
+    ]
     widths = [span(job, *columns, edge) for _, _, columns in blocks]
     size = max((window_bytes(job, x1 - x0, per_thread, edge) for x0, x1 in widths), default=0)
 

@@ -18,7 +18,8 @@ from upramp.stages.core.step import Station, Window
 
 BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
 STRIP_ROWS = 64
-LEAST_COLUMNS = 8
+LEAST_COLUMNS, LEAST_ROWS = 8, 8
+FEW = 4  # strips for each thread that should be shared evenly
 
 
 Spec = tuple[str, tuple[int, ...], Any]
@@ -80,17 +81,22 @@ def row_bytes(job: Job, columns: int) -> int:
 
 
 def cut_blocks(
-    job: Job, rows: slice, columns: slice, per_thread: int, edge: int
+    job: Job, rows: slice, columns: slice, per_thread: int, edge: int, threads: int = 1
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Strips of rows, and where even one row is too large, of columns: whole fours of them.
 
-    The outputs of mid-infrared detectors take turns along a row, so that four columns are read at once.
+    The outputs of mid-infrared detectors take turns along a row, so that four columns are read at once. Of
+    few strips there are as many for one thread as for another, unless they would be little more than margin.
     """
     width = max(columns.stop - columns.start, 1)
     lag = 2 * edge + 2
     while width > LEAST_COLUMNS and row_bytes(job, width + 2 * edge) * lag > per_thread:
         width = -(-width // 8) * 4
     height = max(STRIP_ROWS, 16 * edge)
+    strips = -(-(rows.stop - rows.start) // height)
+    if 0 < strips < FEW * threads:
+        even = -(-strips // threads) * threads
+        height = min(height, max(-(-(rows.stop - rows.start) // even), LEAST_ROWS, 8 * edge))
     return [
         ((y, min(y + height, rows.stop)), (x, min(x + width, columns.stop)))
         for x in range(columns.start, columns.stop, width)

@@ -121,7 +121,7 @@ JUMP: tuple[Row, ...] = (
     _row("sigma_clipping", "jump: 120 integrations, clipped difference by difference", "jump", SERIES, 1605),
     _option("sigma_clipping_all", "jump", SERIES, 1605, {"only_use_ints": False}),
     _option("sigma_clipping_not", "jump", SERIES, 1605, {"minimum_sigclip_groups": 1000}),
-    _option("sigma_clipping_early", "jump", RAPID, 1601, {"minimum_sigclip_groups": 3}),
+    _option("sigma_clipping_early", "jump", _nircam(ngroups=5, nints=4), 1606, {"minimum_sigclip_groups": 3}),
 )
 
 OTHERS: tuple[Row, ...] = (

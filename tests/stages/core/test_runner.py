@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upramp.stages.core import runner
+from upramp.stages.core import runner, windows
 from upramp.stages.core.frames import RampStore
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.plan import BoundStep
@@ -304,6 +304,28 @@ def test_columns_are_cut_by_fours(nx, budget):
     steps = [BoundStep("a", Bound([], survey=look)), total()]
     runner.run(Frames(counts(meta)), Collect(meta), meta, steps, threads=1, budget_bytes=budget)
     assert all(x % 4 == 0 for x in look.begins)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ny=st.integers(0, 700), nx=st.integers(1, 60), edge=st.integers(0, 9), threads=st.integers(1, 5),
+    budget=st.sampled_from([1, 10_000, 1 << 30]),
+)  # fmt: skip
+def test_blocks_cover_all_pixels_once(ny, nx, edge, threads, budget):
+    job = windows.Job(describe(2, 3, ny, nx), [], {}, fill=None, drain=None, drain_name="")
+    blocks = windows.cut_blocks(job, slice(0, ny), slice(0, nx), budget, edge, threads)
+    seen = np.zeros((ny, nx), int)
+    for (y0, y1), (x0, x1) in blocks:
+        assert y1 - y0 <= max(windows.STRIP_ROWS, 16 * edge)
+        seen[y0:y1, x0:x1] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(("ny", "heights"), [(64, [32, 32]), (160, [40] * 4), (4, [4]), (2048, [64] * 32)])
+def test_every_thread_has_as_many_strips(ny, heights):
+    job = windows.Job(describe(1, 2, ny, 8), [], {}, fill=None, drain=None, drain_name="")
+    blocks = windows.cut_blocks(job, slice(0, ny), slice(0, 8), 1 << 30, 1, threads=2)
+    assert [y1 - y0 for (y0, y1), _ in blocks] == heights
 
 
 @settings(max_examples=60, deadline=None)
