@@ -245,7 +245,7 @@ def test_levels_are_medians(describe, seed, frames, columns, piece, share):
     steps = electrons(data, gdq, 2.0)
     middle, sigma = levels.of(1)
     expected = np.nanmedian(steps, axis=(0, 1))
-    assert middle.tobytes() == expected.astype("f4").tobytes()
+    np.testing.assert_array_equal(middle, expected.astype("f4"))  # a median of zeros may have either sign
     np.testing.assert_allclose(sigma, np.sqrt(np.abs(expected) + 100 / 4), rtol=1e-6)
     assert list(levels.parts()) == [(1, frames[1])]
     left = frames[0] * (frames[1] - 1) - np.count_nonzero((gdq & DNU).all(axis=(2, 3)))
