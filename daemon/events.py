@@ -311,6 +311,7 @@ class AssociationFailed:
     product: str
     reason: str
     remedy: str
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)

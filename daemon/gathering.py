@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -232,14 +233,17 @@ class Gathering:
 
     def ask(self, file: Path, association: Association) -> Case:
         """Somebody gives an association file."""
-        case = Case(file, association, requested=True)
-        if (old := self._requests.get(file)) is not None:
-            for name in old.members:
-                self._wanted[name].pop(file, None)
-        self._requests[file] = case
+        self.forget(file)
+        case = self._requests[file] = Case(file, association, requested=True)
         for name in case.members:
             self._wanted.setdefault(name, {})[file] = None
         return case
+
+    def forget(self, file: Path) -> None:
+        """Nobody asks for it any more."""
+        if (old := self._requests.pop(file, None)) is not None:
+            for name in old.members:
+                self._wanted[name].pop(file, None)
 
     def request(self, file: Path) -> Case | None:
         """The association that somebody gave in this file."""
@@ -292,12 +296,20 @@ class Gathering:
         if case.requested and case.file.parent.absolute() != self.output:
             places.insert(0, case.file.parent / file)
         for place in places if case.requested else ():
-            if (product is None or place != self.output / file) and place.is_file():
-                facts = place.stat()
-                return f"{place} {facts.st_size} {facts.st_mtime_ns}", True
+            if (product is None or place != self.output / file) and (found := _facts_of_file(place)):
+                return found, True
         return (
             ("", False) if product is None else (f"{product['key']} {product['created'].isoformat()}", False)
         )
+
+
+def _facts_of_file(path: Path) -> str:
+    """Place, size and time of a regular file; "" if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ""
+    return f"{path} {facts.st_size} {facts.st_mtime_ns}" if stat.S_ISREG(facts.st_mode) else ""
 
 
 def exposure_of(name: str, header: Mapping[str, Any]) -> Exposure:

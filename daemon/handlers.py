@@ -79,7 +79,7 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
     if desk.in_hand.get(path) == identity and not event.tries.attempts:
         return []
     association = is_association(path.name)
-    if association and (instead := trigger.admit(desk, path)) is not None:
+    if association and not event.tries.attempts and (instead := trigger.admit(desk, path)) is not None:
         return instead
     known = _seen_as(desk, identity)
     if known and not desk.settings.force:

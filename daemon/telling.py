@@ -88,7 +88,8 @@ def _tell_association(event: AssociationWaits | AssociationReady | AssociationFa
         log.info("association_waiting", path=path, product=product, reason=event.reason)
     elif isinstance(event, AssociationFailed):
         reason, remedy = event.reason, event.remedy
-        log.warning("association_failed", path=path, product=product, reason=reason, remedy=remedy)
+        extra = {"exception": event.traceback} if event.traceback else {}
+        log.warning("association_failed", path=path, product=product, reason=reason, remedy=remedy, **extra)
     else:
         log.info("association_ready", path=path, product=product, how=event.how, members=event.members)
         if event.without:

@@ -39,6 +39,7 @@ from upramp.daemon.events import (
     Work,
 )
 from upramp.daemon.gathering import Case, Standing, complete, exposure_of, verdict
+from upramp.daemon.jobs import classify
 from upramp.stages.associations.names import exposure_name
 from upramp.stages.associations.ready import COMPLETE, EXPLICIT, FAILED, QUIET, WAITING
 from upramp.stages.core.errors import Unprocessable, UprampError
@@ -77,6 +78,16 @@ def on_news(
 
 def on_association_touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
     """Look at a group's associations, or at a request; hand on what is ready."""
+    try:
+        return _touched(desk, event)
+    except UprampError:
+        raise
+    except Exception as error:  # a fault in upramp must not end the service, which would meet it again
+        failure, of = classify(error), str(event.of)
+        return [AssociationFailed(Path(of), of, failure.reason, failure.remedy, failure.traceback)]
+
+
+def _touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
     gathering, of = desk.gathering, event.of
     gathering.touched[of] = None
     if gathering.alarms.get(of, math.inf) <= desk.clock():
@@ -102,10 +113,11 @@ def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
     gathering = desk.gathering
     touched: dict[str | Path, None] = dict.fromkeys(gathering.groups)
     for row in desk.ledger.state.associations():
-        if row["requested"] and row["state"] != SUPERSEDED and (asked := _read(Path(row["file"]))):
-            gathering.ask(*asked)
+        if row["requested"] and row["state"] != SUPERSEDED:
+            if asked := _read(Path(row["file"])):
+                gathering.ask(*asked)
             if row["state"] != BUILT:
-                touched[asked[0]] = None
+                touched[Path(row["file"])] = None
     # what arrived meanwhile is to be seen before quiet time can be over
     gathering.quiet_from = desk.clock() + desk.settings.config.watch.rescan_s
     return [AssociationTouched(of, why="resumed") for of in touched]
@@ -155,6 +167,8 @@ def admit(desk: Desk, path: Path) -> Sequence[Event] | None:
     """
     gathering = desk.gathering
     row = desk.ledger.state.association(path)
+    if path in desk.in_hand:
+        return None
     if (row is not None and not row["requested"]) or (asked := _read(path)) is None:
         return None
     case = gathering.request(path)
@@ -198,6 +212,9 @@ def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], li
     """
     gathering, of = desk.gathering, event.of
     if isinstance(of, Path):
+        if not of.exists():
+            gathering.forget(of)
+            return [], [str(of)]
         request = gathering.request(of)
         return [request] if request else [], []
     gathering.patience[of] = gathering.patience.get(of, 0) - 1
@@ -345,13 +362,15 @@ def _set_alarm(desk: Desk, of: str | Path, seconds: float) -> None:
 
 
 def _abandoned(desk: Desk, file: str) -> Row | None:
-    """The row of an association whose exposures belong to others now."""
+    """The row of an association whose exposures belong to others now, or that nobody asks for any more."""
     old = desk.ledger.state.association(file)
-    if old is None or old["state"] == SUPERSEDED:
+    if old is None or old["state"] == SUPERSEDED or (old["requested"] and old["state"] == BUILT):
         return None
     now = desk.now()
     kept = {name: value for name, value in old.items() if name not in ("commit_no", "row_no", "run_id")}
-    reason = "its exposures belong to another association now, since more is known of them"
+    reason = "its exposures belong to another association now, since their headers say so"
+    if old["requested"]:
+        reason = "its file is gone"
     return kept | {"state": SUPERSEDED, "reason": reason, "remedy": None, "since": now, "at": now}
 
 

@@ -15,6 +15,7 @@ never comes, quiet time decides. All is a function of sets: order and repetition
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ _PATTERNED = ("science", "background", "psf")
 _FOUR = ("1", "2", "3", "4")
 _ALL_SHORT = frozenset({"full", "sub160", "sub320", "sub640"})
 """NIRCam subarrays that are read on all four short-wavelength detectors of a module."""
+
+_SEGMENT = re.compile(r"-seg\d{3}(?=_)")
 
 Visit = tuple[str, ...]
 
@@ -123,7 +126,8 @@ def readiness(
     if not listed:
         patterned = _patterned(association, known, roles)
         named = (n for names in _activities(patterned, _of_one_detector(association)) for n in names)
-        announced = {name for name in named if name not in known}
+        heard_of = {_SEGMENT.sub("", name) for name in known}
+        announced = {name for name in named if name not in heard_of}
         unheard = _unheard(patterned, known, announced.union(rest - known.keys(), failed))
         bad |= {name for name in announced if name in failed}
     working = known if at_work is None else at_work

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from structlog.testing import capture_logs
 
-from upramp.daemon import oneshot, report
+from upramp.daemon import gathering, oneshot, report
 from upramp.daemon.desk import Desk
 from upramp.daemon.events import (
     AssociationFailed,
@@ -26,15 +26,18 @@ from upramp.daemon.events import (
     AssociationWaits,
     ExposureHeard,
     FileSettled,
+    Identity,
     Resumed,
     SegmentCommitted,
+    Tries,
 )
 from upramp.daemon.jobs import Crew
 from upramp.daemon.telling import tell
 from upramp.stages.associations.record import SOUND
-from upramp.stages.core.errors import Unprocessable
+from upramp.stages.core.errors import Retryable, Unprocessable
 from upramp.store import schema
 from upramp.store.associations import read_association
+from upramp.store.lookups import Lookups
 from upramp.store.naming import is_association
 
 QUIET = 3600.0
@@ -651,6 +654,36 @@ class TestRequests:
         (row,) = observatory.shop.read().state.segments()
         assert row["state"] == "failed"
 
+    def test_the_file_is_taken_away_again(self, observatory, request_file):
+        observatory.start()
+        path = request_file(ALL[:2])
+        observatory.arrive(path)
+        path.unlink()
+        observatory.wait(60.0)
+        assert (observatory.row["state"], observatory.row["reason"]) == ("superseded", "its file is gone")
+
+    def test_the_file_is_edited_while_it_is_built(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:3]))
+        hands = observatory.hands = Hands()
+        observatory.desk.crew = Crew(lambda: hands, in_process=True)
+        observatory.arrive(request_file(ALL[:2]))
+        observatory.arrive(request_file(ALL[:3]))
+        while hands.work:
+            hands.finish()
+            observatory.work()
+        assert [len(members) for _, members in observatory.calibrator.built][-1] == 3
+        assert observatory.row["state"] == "built"
+
+    def test_passing_trouble_is_waited_for(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:2]))
+        observatory.calibrator.failures["mine_asn.json"] = [Retryable("the disk is full; make room")]
+        observatory.arrive(request_file(ALL[:2]))
+        assert observatory.row["state"] == "explicit"
+        observatory.wait(60.0)
+        assert observatory.row["state"] == "built"
+
     def test_building_fails_and_members_made_anew_may_help(self, observatory, request_file):
         observatory.start()
         observatory.arrive(*(observatory.expose(*place) for place in ALL[:2]))
@@ -774,3 +807,73 @@ def test_a_file_that_cannot_be_written_is_tried_again(observatory):
     folder.unlink()
     observatory.wait(60.0)
     assert observatory.row["state"] == "built"
+
+
+def test_a_fault_does_not_end_the_service(observatory, monkeypatch):
+    observatory.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("upramp.daemon.gathering.associate", lambda *a, **k: 1 / 0)
+        observatory.arrive(observatory.expose(1, 1))
+    failed = observatory.of(AssociationFailed)[0]
+    assert failed.reason == "ZeroDivisionError: division by zero"
+    with capture_logs() as lines:
+        tell(failed)
+    assert "associate" in lines[0]["exception"]
+    observatory.arrive(*(observatory.expose(*place) for place in ALL))
+    assert observatory.row["state"] == "built"
+
+
+class InMemory:
+    """A ledger that forgets."""
+
+    def __init__(self) -> None:
+        self.state = Lookups()
+
+    def commit(self, tables: Any) -> int:
+        for table in Lookups.TABLES:
+            columns = schema.SCHEMAS[table].names
+            self.state.absorb(table, [{c: row.get(c) for c in columns} for row in tables.get(table, ())])
+        return 0
+
+
+def test_the_work_does_not_grow_with_the_square(observatory, monkeypatch):
+    """A mosaic of many visits that arrive together: formed some times, handed on once."""
+    formed: list[int] = []
+    associate = gathering.associate
+    monkeypatch.setattr(
+        gathering, "associate", lambda found, **named: formed.append(len(found)) or associate(found, **named)
+    )
+
+    def work(visits: int) -> int:
+        formed.clear()
+        desk, ledger = observatory.shop.open()
+        ledger.close()
+        desk.ledger = memory = InMemory()
+        handed_on: list[Path] = []
+        desk.handlers = {**desk.handlers, FileSettled: lambda desk, event: handed_on.append(event.path) or []}
+        exposures = [
+            gathering.exposure_of(
+                f"jw01234001{visit:03d}_02101_{number:05d}_nrca{detector}_uncal.fits",
+                HEADER | {"VISIT": f"{visit:03d}", "EXPOSURE": number, "DETECTOR": f"NRCA{detector}"},
+            )
+            for visit in range(1, visits + 1)
+            for number, detector in ALL
+        ]
+        for exposure in exposures:
+            desk.read(Identity(Path("/in", exposure.file), 1, 1), "", Tries())
+        for exposure in exposures:
+            stem, path = exposure.file.removesuffix("_uncal.fits"), Path("/in", exposure.file)
+            desk.dispatch(ExposureHeard(path, exposure))
+            place = observatory.shop.config.output.folder / f"{stem}_cal.fits"
+            product = {"path": str(place), "key": stem, "state": "current", "created": schema.now()}
+            memory.commit({"products": [product]})
+            desk.drop(path)
+            desk.dispatch(SegmentCommitted(path, stem, stem, 1, [product], 0.0, 0.0))
+        assert handed_on == [observatory.file]
+        (row,) = memory.state.associations()
+        assert (row["state"], row["present"]) == ("complete", 16 * visits)
+        return sum(formed)
+
+    few, many = work(4), work(16)
+    observatory.start()
+    assert many < 10 * few  # with the square: 16 times

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from upramp.daemon import observers
 from upramp.daemon.config import Watch
 from upramp.daemon.settle import Settler, Stamp, Verdict
-from upramp.daemon.watch import Watcher, ignorable
+from upramp.daemon.watch import Watcher, ignorable, whole_size
 from upramp.stages.core.errors import Unprocessable
 
 FILE = Path("/in/a_uncal.fits")
@@ -200,6 +200,18 @@ class TestWatcher:
         assert bench.at(0) == []
         assert bench.at(2) == ["a_uncal.fits", "b_uncal.fits"]
         assert bench.at(500) == []
+
+    def test_association_files_are_inputs_once_their_text_ends(self, folder):
+        file = folder / "mine_asn.json"
+        file.write_text('{"asn_type": ')
+        bench = Bench(folder)
+        bench.watcher._size_of = whole_size
+        bench.at(0)
+        assert bench.at(2) == [] and "is not valid JSON" in bench.logs[-1]["reason"]
+        file.write_text('{"asn_type": "image3"}')
+        bench.watcher.touched(file)
+        bench.at(10)
+        assert bench.at(12) == ["mine_asn.json"]
 
     def test_not_recursive(self, folder):
         (folder / "deep").mkdir()

@@ -12,6 +12,7 @@ import pytest
 from upramp.stages.associations.group import Labels, associate
 from upramp.stages.core.errors import Misconfigured, Unprocessable
 from upramp.store.associations import (
+    json_size,
     member_paths,
     read_association,
     read_headers,
@@ -211,3 +212,12 @@ def test_a_member_with_a_misspelt_name(written, tmp_path):
     path = written(product({**MEMBER, "expname": "jw01_nrca2_cal.fits"}))
     with pytest.raises(Unprocessable, match=r"jw01_nrca2_cal.fits \(is it jw01_nrca1_cal.fits\?\)"):
         member_paths(path, read_association(path))
+
+
+def test_the_length_of_a_file_whose_text_ends(tmp_path):
+    path = tmp_path / "x_asn.json"
+    path.write_text('{"target": "é"}')
+    assert json_size(path) == path.stat().st_size == 16
+    path.write_text('{"target": ')
+    with pytest.raises(Unprocessable, match="is not valid JSON"):
+        json_size(path)

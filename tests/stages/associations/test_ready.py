@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -213,3 +214,10 @@ def test_what_nobody_works_at_is_missing(dithers):
     done = {exposure_name(e.file) for e in heard[:2]}
     found = state(heard, done=done, at_work=(), idle_s=600.0, quiet_s=600.0)
     assert (found.state, found.missing) == ("quiet", (exposure_name(heard[2].file),))
+
+
+def test_segments_are_parts_of_what_was_announced(dithers):
+    heard = dithers(1, 2, 3)
+    first, second = (replace(e, file=e.file.replace("_nrc", "-seg001_nrc")) for e in heard[:2])
+    found = state([first, second, heard[2]])
+    assert (found.state, found.missing) == ("complete", ())
