@@ -15,7 +15,7 @@ from upramp.stages.associations.record import Association, Member, Product
 from upramp.store.associations import write_association
 
 SMALL: Steps = {
-    "tweakreg": {"bkg_boxsize": 60, "minobj": 6, "separation": 0.4, "tolerance": 0.3},
+    "tweakreg": {"bkg_boxsize": 60, "minobj": 6, "separation": 0.4, "tolerance": 0.25},
     "source_catalog": {"skip": True},
     "outlier_detection": {"skip": True},
 }
