@@ -25,6 +25,7 @@ from upramp.stages.core.frames import Crew
 from upramp.stages.stage3 import assign_mtwcs, resample
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.store.association_file import AssociationFile, FileMember
+from upramp.store.cubes import DiskCube
 from upramp.store.image_file import ImageFile
 from upramp.store.naming import InputName, scratch_folder
 from upramp.store.products import Published, write_product
@@ -65,12 +66,14 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     """Images of an association to exposures that agree, and to their mosaic."""
     source, config = association_of(work), work.job.config
     crew = Crew(config.run.threads or cores(), stop)
+    scratch = scratch_folder(config.output.folder, job_id)
+    means = Means(crew, room=lambda shape: DiskCube(shape, scratch))
     course = Course(work)
     files = [FileMember(file) for file in source.science]
     members: list[Member] = list(files)
     for step in work.steps:
         if isinstance(step.step, CommonStep):
-            members = _in_common(step, step.step, members, Means(crew), course)
+            members = _in_common(step, step.step, members, means, course)
     combining = next(s for s in work.steps if s.step is resample.MOSAIC)
     if not combining.runs:
         raise Misconfigured(

@@ -34,7 +34,7 @@ from upramp.stages.stage1 import (
     superbias,
 )
 from upramp.stages.stage2 import assign_wcs, bkg_subtract, flat_field, photom
-from upramp.stages.stage3 import assign_mtwcs, resample, skymatch, tweakreg
+from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, skymatch, tweakreg
 from upramp.stages.stage3.members import JointStep
 
 
@@ -134,7 +134,9 @@ IMAGE2 = Pipeline(
 )
 
 IMAGE3 = Pipeline(
-    "image3", (assign_mtwcs.STEP, tweakreg.STEP, skymatch.STEP, resample.MOSAIC), "pars-image3pipeline"
+    "image3",
+    (assign_mtwcs.STEP, tweakreg.STEP, skymatch.STEP, outlier_detection.STEP, resample.MOSAIC),
+    "pars-image3pipeline",
 )
 
 BY_INTEGRATION = frozenset({"MIR_4QPM", "MIR_LYOT", "NIS_AMI", "NRC_CORON"})

@@ -11,7 +11,7 @@ noise (or W_i's own kind). Source: JWST pipeline documentation, resample step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -159,6 +159,41 @@ def finish_values(total, factor, fill, sci, wht, err, variances):
             err[r, c] = np.sqrt(whole)
 
 
+def dropper(
+    how: Drizzling,
+    planes: np.ndarray,
+    weight: np.ndarray,
+    dq: np.ndarray,
+    where: Pixmap,
+    shape: tuple[int, int],
+) -> Callable[..., int]:
+    """A function that drizzles an image onto rows of an output of ``shape`` (ny, nx), with any kernel.
+
+    ``planes``, ``weight``, ``dq``: see `drizzle.drop`. The function takes (lo, hi, x_origin, sums, context,
+    plane, flags) as `centred.drop_centred` does, and tells how many pixels it left out. The context is only
+    needed, and filled, with kernels about pixels' centres.
+    """
+    point = how.pixfrac <= TINY
+    inputs = (planes, weight, dq, where.x, where.y, where.step, rim_of(where, shape))
+    if how.kernel == "square" and not point:
+        room = min(ROOM, max(6, int(np.ceil(3 / how.scale_ratio)) + 3))
+
+        def square(lo: int, hi: int, x_origin: int, sums: Any, context: Any, plane: Any, flags: Any) -> int:
+            left: int = drop(*inputs, how.pixfrac, lo, hi, x_origin, sums, flags, room)
+            return left
+
+        return square
+    kind = POINT if point else KERNELS[how.kernel]
+    width, table = width_of(how.kernel, how.pixfrac, how.scale_ratio), table_of(how.kernel)
+
+    def centred(lo: int, hi: int, x_origin: int, sums: Any, context: Any, plane: Any, flags: Any) -> int:
+        bounds = lo, hi, x_origin
+        drop_centred(*inputs, kind, how.reach, width, table, *bounds, sums, context, plane, flags)
+        return 0
+
+    return centred
+
+
 @dataclass
 class Mosaic:
     """Images put together so far; memory is that of the output, whatever the number of images.
@@ -217,19 +252,7 @@ class Mosaic:
         plane = np.array(1 << bit, np.uint32).view(np.int32)[()]
         columns = c1 - c0
         self._sums = _room(self._sums, (r1 - r0) * columns * (1 + n))
-        room = min(ROOM, max(6, int(np.ceil(3 / how.scale_ratio)) + 3))
-        point = how.pixfrac <= TINY
-        kind = POINT if point else KERNELS.get(how.kernel, POINT)
-        width, table = width_of(how.kernel, how.pixfrac, how.scale_ratio), table_of(how.kernel)
-        inputs = (
-            planes,
-            weight.reshape(image.shape),
-            image.dq,
-            where.x,
-            where.y,
-            where.step,
-            rim_of(where, self.shape),
-        )
+        drizzle = dropper(how, planes, weight.reshape(image.shape), image.dq, where, self.shape)
 
         def band(rows: tuple[int, int]) -> int:
             lo, hi = rows
@@ -238,12 +261,7 @@ class Mosaic:
             sums[:] = 0
             part = np.s_[lo:hi, c0:c1]
             context, flags = self.context[(index, *part)], self.flags[part] if how.flags else self.flags
-            left = 0
-            if how.kernel == "square" and not point:
-                left = drop(*inputs, how.pixfrac, lo, hi, c0, sums, flags, room)
-            else:
-                shape = kind, how.reach, width, table
-                drop_centred(*inputs, *shape, lo, hi, c0, sums, context, plane, flags)
+            left = drizzle(lo, hi, c0, sums, context, plane, flags)
             absorb(sums, by_noise, amount, plane, self.total[part], context)
             return left
 

@@ -7,12 +7,15 @@ a member next applies it, so nothing needs to be written between such steps.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from upramp.stages.core.dq import DO_NOT_USE
+from upramp.stages.core.extras import Extra, MemoryCube
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
@@ -48,6 +51,26 @@ class Member(Protocol):
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Some pixels of an image, packed: a few hundredths of a byte per pixel where they are few."""
+
+    packed: bytes
+    shape: tuple[int, int]
+    count: int
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Mask:
+        """Those that are true (ny, nx)."""
+        ny, nx = pixels.shape
+        return cls(zlib.compress(np.packbits(pixels).tobytes(), 1), (ny, nx), int(np.count_nonzero(pixels)))
+
+    def pixels(self) -> np.ndarray:
+        """True where they are; a new array (ny, nx) of bool."""
+        bits = np.frombuffer(zlib.decompress(self.packed), np.uint8)
+        return np.unpackbits(bits, count=self.shape[0] * self.shape[1]).reshape(self.shape).view(np.bool_)
+
+
+@dataclass(frozen=True)
 class Change:
     """What a step makes of a member.
 
@@ -63,6 +86,9 @@ class Change:
         A new WCS; None: it stays.
     offset : float
         What is subtracted from all values.
+    lost : Mask or None
+        Pixels that get ``flags``. All that have DO_NOT_USE then become NaN: values, errors and variances.
+    flags : int
     tables : mapping
         Catalogues to be written beside the product: ending of the name -> columns by name.
     """
@@ -74,6 +100,8 @@ class Change:
     leaves: Mapping[str, Any] = field(default_factory=dict)
     wcs: Any = None
     offset: float = 0.0
+    lost: Mask | None = None
+    flags: int = 0
     tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def with_table(self, ending: str, columns: Mapping[str, np.ndarray]) -> Change:
@@ -84,6 +112,12 @@ class Change:
         """The image with the change made; values are changed in place."""
         if self.offset:
             np.subtract(image.sci, np.float32(self.offset), out=image.sci)
+        if self.lost is not None:
+            image.dq[self.lost.pixels()] |= np.uint32(self.flags)
+            pixels = (image.dq & np.uint32(DO_NOT_USE)) > 0
+            for values in (image.sci, image.err, image.var_poisson, image.var_rnoise, image.var_flat):
+                if values is not None:
+                    values[pixels] = np.nan
         image = image.with_cards("PRIMARY", self.primary).with_cards("SCI", self.sci)
         image = image.with_leaves(self.leaves)
         return image if self.wcs is None else replace(image, wcs=self.wcs)
@@ -134,17 +168,25 @@ def _no_table(path: str) -> Mapping[str, np.ndarray]:
     raise FileNotFoundError(path)
 
 
+def _not_kept(name: str, product: Extra) -> None:
+    """Products between are for those who ask for them."""
+
+
 @dataclass(frozen=True)
 class Means:
-    """What a step may use: threads, and functions that read the files which its parameters name.
+    """What a step may use: threads, room, and functions that read the files which its parameters name.
 
     ``text(path)`` gives a file's text, ``table(path)`` the columns of a table by name, angles in degrees;
-    both raise OSError or ValueError if they cannot.
+    both raise OSError or ValueError if they cannot. ``room(shape)`` is a `stages.core.extras.Cube` for frames
+    that are too many to be held. ``keep(name, product)`` takes a product as soon as it is made; it is named
+    after the member ``name``.
     """
 
     crew: Crew = field(default_factory=Crew)
     text: Callable[[str], str] = _no_text
     table: Callable[[str], Mapping[str, np.ndarray]] = _no_table
+    room: Callable[[tuple[int, ...]], Any] = MemoryCube
+    keep: Callable[[str, Extra], None] = _not_kept
 
 
 @dataclass(frozen=True, kw_only=True)

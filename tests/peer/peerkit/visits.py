@@ -43,9 +43,7 @@ class VisitCase:
     @property
     def assignments(self) -> list[str]:
         """The parameters as words for ``--set``."""
-        return assignments(
-            {k: v for k, v in self.parameters.items() if k not in ("source_catalog", "outlier_detection")}
-        )
+        return assignments({k: v for k, v in self.parameters.items() if k != "source_catalog"})
 
     def make(self, folder: Path) -> list[Input]:
         """Draw the rates and their CRDS cache; the same bytes every time."""

@@ -11,6 +11,7 @@ import pytest
 from astropy.modeling.models import Identity, Mapping, Polynomial2D, Shift
 
 from upramp.stages.core.image import Image
+from upramp.stages.wcs.approximation import s_region
 from upramp.stages.wcs.facts import WcsFacts
 from upramp.stages.wcs.imaging import imaging_wcs
 
@@ -29,6 +30,7 @@ class Exposure:
     group: str = ""
     cards: dict[str, Any] = field(default_factory=dict)
     err: np.ndarray | None = None
+    rnoise: np.ndarray | None = None
     reads: int = 0
 
     def __post_init__(self) -> None:
@@ -43,8 +45,9 @@ class Exposure:
         self.reads += 1
         zero = np.zeros(self.sci.shape, np.float32)
         err = zero if self.err is None else self.err.copy()
+        rnoise = zero if self.rnoise is None else self.rnoise.copy()
         header = {"PRIMARY": dict(self.cards), "SCI": {}}
-        return Image(self.sci.copy(), err, self.dq.copy(), zero, zero, header=header, wcs=self.wcs)
+        return Image(self.sci.copy(), err, self.dq.copy(), zero, rnoise, header=header, wcs=self.wcs)
 
 
 def bent(nx: int, ny: int, reach: float = 0.4) -> Any:
@@ -118,6 +121,37 @@ def starry(pointed) -> Callable[..., list[Exposure]]:
             wrong = pointed(dither[0] + ex, dither[1] + ey, nx=side, ny=side)
             err = np.full((side, side), 0.5, np.float32)
             found.append(Exposure(f"jw{k}_cal.fits", wrong, sci.astype(np.float32), dq, cards=cards, err=err))
+        return found
+
+    return make
+
+
+@pytest.fixture
+def visit(pointed) -> Callable[..., list[Exposure]]:
+    """A function that makes exposures of one star, each with a cosmic ray of its own at ``cards["ray"]``.
+
+    The star's peak is 80, the sky 0.3 + ``levels``, the noise 0.1 and the star's. ``dither``: arcsec.
+    """
+
+    def make(dither: list[tuple[float, float]], levels: Any = (0.0,) * 9, side: int = 40) -> list[Exposure]:
+        rng, found = np.random.default_rng(2), []
+        ra, dec = pointed(nx=side, ny=side)(side / 2 - 0.7, side / 2 + 1.7)
+        y, x = np.mgrid[:side, :side]
+        for k, (place, level) in enumerate(zip(dither, levels, strict=False), 1):
+            wcs = pointed(*place, nx=side, ny=side)
+            x0, y0 = wcs.invert(ra, dec, with_bounding_box=False)
+            star = 80 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2.254)
+            variance = 0.01 + star / 1000
+            sci = 0.3 + level + star + rng.normal(0, np.sqrt(variance))
+            ray = 8 + 2 * k, 29 - 3 * k
+            sci[ray] += 5
+            cards = {
+                "RA_REF": 80.0, "DEC_REF": -69.5, "ROLL_REF": 30.0, "VPARITY": -1, "V3I_YANG": 0.0,
+                "S_REGION": s_region(wcs), "TMEASURE": 10.0 * k, "ray": ray,
+            }  # fmt: skip
+            sci, err = sci.astype(np.float32), np.sqrt(variance).astype(np.float32)
+            dq, rnoise = np.zeros(sci.shape, np.uint32), np.full(sci.shape, 0.01, np.float32)
+            found.append(Exposure(f"jw{k}_cal.fits", wcs, sci, dq, cards=cards, err=err, rnoise=rnoise))
         return found
 
     return make

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from upramp.stages.stage3.members import Change, Changed, Means, exposure_group, groups_of
+from upramp.stages.stage3.members import (
+    Change,
+    Changed,
+    Mask,
+    Means,
+    exposure_group,
+    groups_of,
+)
 
 CARDS = {
     "PROGRAM": "01234", "OBSERVTN": "001", "VISIT": "001", "VISITGRP": "02", "SEQ_ID": "1", "ACT_ID": "01",
@@ -42,3 +51,16 @@ def test_without_means_nothing_can_be_read():
         Means().text("a")
     with pytest.raises(FileNotFoundError):
         Means().table("a")
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
+def test_masks_keep_their_pixels(seed, ny, nx, share):
+    pixels = np.random.default_rng(seed).random((ny, nx)) < share
+    mask = Mask.of(pixels)
+    assert mask.count == pixels.sum()
+    np.testing.assert_array_equal(mask.pixels(), pixels)
+
+
+def test_few_pixels_take_little_room():
+    pixels = np.random.default_rng(1).random((512, 512)) < 0.002
+    assert len(Mask.of(pixels).packed) < pixels.size / 100
