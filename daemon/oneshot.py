@@ -95,12 +95,12 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some input failed or could not be combined as asked, 2 nothing came of it for want of
+        """0 all well, 1 some input failed or could not be combined, 2 nothing came of it for want of
         configuration or references."""
         if self.interrupted:
             return INTERRUPTED
         if not self.failed:
-            return SOME_FAILED if any(row["requested"] for row in self.waiting) else WELL
+            return SOME_FAILED if self.waiting else WELL
         kinds = {f.failure.kind if isinstance(f, FileFailed) else "" for f in self.failed}
         return USAGE if kinds == {"misconfigured"} and not (self.made or self.skipped) else SOME_FAILED
 

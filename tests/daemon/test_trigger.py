@@ -311,9 +311,9 @@ class Watched:
         everything = {name(*place).removesuffix("_cal.fits") for place in ALL}
         assert row["pending"] == len(at_work & everything)
         assert row["present"] + row["pending"] + row["missing"] == 16
-        built = bool(self.observatory.calibrator.built) and not self.observatory.desk.in_hand
-        meanwhile = "complete" if len(present) == 16 else "waiting"
-        assert row["state"] in (("built",) if built else (meanwhile, "built"))
+        in_hand, built = self.observatory.desk.in_hand, bool(self.observatory.calibrator.built)
+        meanwhile = "complete" if len(present) == 16 or self.observatory.file in in_hand else "waiting"
+        assert row["state"] in (("built",) if built and not in_hand else (meanwhile, "built"))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -821,6 +821,43 @@ def test_a_fault_does_not_end_the_service(observatory, monkeypatch):
     assert "associate" in lines[0]["exception"]
     observatory.arrive(*(observatory.expose(*place) for place in ALL))
     assert observatory.row["state"] == "built"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dying_anywhere_changes_nothing(new_workshop, kill, seed):
+    """Between any two steps of writing; the next start sees all files again."""
+    alone = {"NUMDTHPT": 1, "NEXPOSUR": 1}
+
+    def life(observatory: Observatory, dies: int) -> int:
+        moments = 0
+
+        def hook(where: str) -> None:
+            nonlocal moments
+            moments += 1
+            if moments == dies:
+                raise kill
+
+        observatory.start()
+        observatory.shop.hook = hook
+        try:
+            observatory.arrive(*(observatory.expose(1, d, **alone) for d in (1, 2, 3, 4)))
+        except kill:
+            observatory.shop.hook = lambda where: None
+            observatory.restart()
+            observatory.arrive(*(observatory.expose(1, d, **alone) for d in (4, 3, 2, 1)))
+        observatory.shop.hook = lambda where: None
+        observatory.stop()
+        row = observatory.row
+        assert (row["state"], row["how"], row["members"], row["present"]) == ("built", "complete", 4, 4)
+        names = [name(1, d) for d in (1, 2, 3, 4)]
+        assert observatory.calibrator.built[-1] == (PRODUCT, names)
+        assert [m.expname for m in read_association(observatory.file).members] == names
+        assert len([p for p in observatory.shop.read().state.products() if p["kind"] == "i2d"]) == 1
+        return moments
+
+    moments = life(Observatory(new_workshop()), dies=-1)
+    for dies in random.Random(seed).sample(range(1, moments + 1), 6):
+        life(Observatory(new_workshop()), dies)
 
 
 class InMemory:
