@@ -358,5 +358,5 @@ def complete(case: Case, found: Readiness) -> Association:
     return replace(
         association,
         products=(replace(product, members=members),),
-        degraded_status="\n".join(told) or SOUND,
+        degraded_status=" ".join(told) or SOUND,
     )

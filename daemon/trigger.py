@@ -17,20 +17,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upramp.daemon.assembly import BUILT, SUPERSEDED, Look, look_at
 from upramp.daemon.desk import Desk, Handler
 from upramp.daemon.events import (
     AssociationFailed,
-    AssociationReady,
     AssociationTouched,
-    AssociationWaits,
     Event,
     ExposureHeard,
     FileFailed,
-    FileSettled,
     FileSkipped,
     InputsOver,
     ProductSuperseded,
@@ -38,21 +35,19 @@ from upramp.daemon.events import (
     SegmentCommitted,
     Work,
 )
-from upramp.daemon.gathering import Case, Standing, complete, exposure_of, verdict
+from upramp.daemon.gathering import Case, exposure_of
 from upramp.daemon.jobs import classify
 from upramp.stages.associations.names import exposure_name
-from upramp.stages.associations.ready import COMPLETE, EXPLICIT, FAILED, QUIET, WAITING
+from upramp.stages.associations.ready import FAILED, WAITING
 from upramp.stages.core.errors import Unprocessable, UprampError
-from upramp.store.associations import read_association, write_association
+from upramp.store.associations import read_association
 from upramp.store.naming import is_association
 
 Row = Mapping[str, Any]
 
-READY = (COMPLETE, EXPLICIT, QUIET)
-BUILT, SUPERSEDED = "built", "superseded"
 FINER = 16
 """A group is looked at again once this part of what is outstanding has happened: small ones each time, and
-large ones so seldom that the work grows with their size and no faster. Nothing can be ready in between."""
+large ones so seldom that the work grows as n log n. Nothing can be ready in between."""
 
 
 def on_exposure_heard(desk: Desk, event: ExposureHeard) -> Sequence[Event]:
@@ -93,7 +88,7 @@ def _touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
     if gathering.alarms.get(of, math.inf) <= desk.clock():
         del gathering.alarms[of]
     cases, gone = _worth_a_look(desk, event)
-    looks = [_look(desk, case, event.why) for case in cases]
+    looks = [look_at(desk, case, event.why) for case in cases]
     rows = [look.row for look in looks if look.is_news]
     rows += [row for file in gone if (row := _abandoned(desk, file))]
     if rows:
@@ -229,113 +224,7 @@ def _is_built(desk: Desk, case: Case) -> bool:
     return row is not None and row["state"] == BUILT
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What a look at an association found, and what is to be written and told."""
-
-    case: Case
-    standing: Standing
-    row: Row
-    is_news: bool
-    handed_on: bool
-    told: Sequence[Event]
-
-
-def _look(desk: Desk, case: Case, why: str) -> _Look:
-    """See where an association stands; write its file if it is ready to be handed on."""
-    gathering, state, now = desk.gathering, desk.ledger.state, desk.now()
-    old = state.association(case.file)
-    standing = gathering.standing(case, state)
-    found = standing.found
-    key = standing.key(case)
-    facts = {"members": len(case.members), "failed": len(found.failed), "key": key}
-    heard_at = old["heard_at"] if old and all(old[n] == value for n, value in facts.items()) else now
-    idle_s, quiet_s = (now - heard_at).total_seconds(), _quiet_s(desk, case, why)
-    if found.state == WAITING and idle_s >= quiet_s:
-        standing = gathering.standing(case, state, idle_s, quiet_s)
-        found = standing.found
-    row: dict[str, Any] = {
-        "file": str(case.file),
-        "association": case.file.stem,
-        "product": case.product,
-        "rule": case.association.asn_rule or None,
-        "requested": case.requested,
-        **facts,
-        "present": len(found.present),
-        "pending": len(found.pending),
-        "missing": len(found.missing),
-        "unheard": sum(count for _, count in found.unheard),
-        "heard_at": heard_at,
-        **{name: old[name] if old else None for name in ("how", "built_key")},
-    }
-    row["state"], row["reason"], row["remedy"] = verdict(case, found, gathering.config.build_without_failed)
-    if standing.unread and row["state"] == WAITING:
-        row["reason"] += f"; files of its group still to be read: {standing.unread}"
-    ready, handed_on = row["state"] in READY, False
-    if old and _is_under_way(desk, case, old, ready, key):
-        row |= {name: old[name] for name in ("state", "reason", "remedy")}
-    elif key == row["built_key"] and row["state"] != FAILED and not (ready and why != "resumed"):
-        row["state"] = BUILT
-    elif ready and (trouble := "" if case.requested else _write(case, standing)):
-        row |= {"state": WAITING, "reason": trouble}
-    elif ready:
-        handed_on = True
-        row["how"] = row["state"]
-        if key == row["built_key"]:
-            row["state"] = BUILT
-    row["remedy"] = row["remedy"] or None
-    row["since"] = old["since"] if old and old["state"] == row["state"] else now
-    is_news = old is None or any(old[name] != value for name, value in row.items())
-    told = _told(case, standing, old, row, handed_on)
-    return _Look(case, standing, row | {"at": now}, is_news, handed_on, told)
-
-
-def _is_under_way(desk: Desk, case: Case, old: Row, ready: bool, key: str) -> bool:
-    """Whether it is being built, or was handed on in this run as it is now, for whatever came of it."""
-    if case.file in desk.in_hand:
-        return True
-    handed_on = desk.gathering.settled.get(str(case.file)) == key
-    return ready and handed_on and old["state"] in (*READY, BUILT, FAILED)
-
-
-def _told(case: Case, standing: Standing, old: Row | None, row: Row, handed_on: bool) -> list[Event]:
-    told: list[Event] = []
-    changed = old is None or old["state"] != row["state"]
-    if handed_on:
-        if row["state"] != BUILT:
-            found = standing.found
-            lacks = found.failed or found.missing or found.unheard
-            without = found.facts.partition("; ")[2] if lacks else ""
-            told.append(AssociationReady(case.file, case.product, row["how"], len(found.present), without))
-        told.append(FileSettled(case.file))
-    elif changed and row["state"] == WAITING:
-        told.append(AssociationWaits(case.file, case.product, row["reason"]))
-    elif changed and row["state"] == FAILED:
-        told.append(AssociationFailed(case.file, case.product, row["reason"], row["remedy"] or ""))
-    return told
-
-
-def _write(case: Case, standing: Standing) -> str:
-    """Write its file; why that was not possible, or ""."""
-    try:
-        case.file.parent.mkdir(parents=True, exist_ok=True)
-        write_association(case.file, complete(case, standing.found))
-    except (UprampError, OSError) as error:
-        return f"its file cannot be written: {error}"
-    return ""
-
-
-def _quiet_s(desk: Desk, case: Case, why: str) -> float:
-    """How long nothing must come before that is taken for the end. A request is taken as it is."""
-    if case.requested:
-        return math.inf
-    if desk.gathering.over:
-        return 0.0
-    over = why == "alarm" and desk.clock() >= desk.gathering.quiet_from
-    return desk.gathering.config.quiet_s if over else math.inf
-
-
-def _look_again(desk: Desk, of: str | Path, looks: Sequence[_Look]) -> None:
+def _look_again(desk: Desk, of: str | Path, looks: Sequence[Look]) -> None:
     """In the service, come back by itself when quiet time may be over, or a file may have been put beside."""
     gathering, watch = desk.gathering, desk.settings.config.watch
     if not desk.settings.service:

@@ -758,7 +758,9 @@ class TestOneRun:
         observatory.set(run={"until": "stage2"})
         summary, shown = run(observatory.expose(*ALL[0]), path)
         assert not observatory.calibrator.built
-        assert f"mine ({path}): waiting: 1 member in; 1 missing (" in shown
+        assert f"mine ({path}): failed: mine_asn.json: of 2 members 1 are not in " in shown
+        assert name(*ALL[1]) in shown
+        assert "put them there, or take them out of the association" in shown
         assert summary.exit_code == 1
         summary, shown = run(path, observatory.expose(*ALL[1]))
         assert len(observatory.calibrator.built) == 1
