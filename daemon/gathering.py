@@ -21,7 +21,7 @@ from typing import Any
 from upramp.daemon.config import Config
 from upramp.stages.associations.group import Labels, associate
 from upramp.stages.associations.names import exposure_name
-from upramp.stages.associations.pool import Candidate, Exposure, exposure_from_header
+from upramp.stages.associations.pool import NOTHING, Candidate, Exposure, exposure_from_header
 from upramp.stages.associations.ready import FAILED, WAITING, Readiness, readiness
 from upramp.stages.associations.record import SOUND, Association
 from upramp.stages.associations.rules import LEVEL3
@@ -322,12 +322,13 @@ def exposure_of(name: str, header: Mapping[str, Any]) -> Exposure:
     Unprocessable
         If the header does not say what an exposure is.
     """
-    return exposure_from_header(f"{exposure_name(name)}_uncal.fits", header)
+    found = exposure_from_header(f"{exposure_name(name)}_uncal.fits", header)
+    return replace(found, facts={name: value for name, value in found.facts.items() if value not in NOTHING})
 
 
 def _from_facts(name: str, facts: Mapping[str, str]) -> Exposure:
     candidate = Candidate(f"o{int(facts['obs_num']):03d}", "observation")
-    return Exposure(f"{name}_uncal.fits", dict(facts), (candidate,))
+    return Exposure(f"{name}_uncal.fits", facts, (candidate,))
 
 
 def verdict(case: Case, found: Readiness, without_failed: bool) -> tuple[str, str, str]:

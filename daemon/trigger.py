@@ -57,7 +57,7 @@ def on_exposure_heard(desk: Desk, event: ExposureHeard) -> Sequence[Event]:
     desk.gathering.hear(exposure)
     known = desk.ledger.state.header(name)
     if known is None or known["facts"] != exposure.facts:
-        desk.commit({"headers": [{"exposure": name, "facts": dict(exposure.facts), "at": desk.now()}]})
+        desk.commit({"headers": [{"exposure": name, "facts": exposure.facts, "at": desk.now()}]})
     return concerned(desk, event.path)
 
 

@@ -51,9 +51,9 @@ class Taken:
             "bkg_boxsize = 50\nseparation = 0.3\ntolerance = 0.2\n"
         )
 
-    def run(self, *paths: Path, exit_code: int = 0) -> str:
+    def run(self, *paths: Path, exit_code: int = 0, settings: str = "settings.toml") -> str:
         done = subprocess.run(
-            [sys.executable, self.folder / "run.py", self.folder / "settings.toml", *paths],
+            [sys.executable, self.folder / "run.py", self.folder / settings, *paths],
             env=os.environ | self.environment | {"UPRAMP_CACHE": str(self.folder / "cache")},
             capture_output=True,
             text=True,
@@ -183,3 +183,25 @@ def test_without_a_distortion_the_sky_is_the_tangent_plane():
     o = visit.Visit(ONE).observations()[0][0]
     x, y = sky.pixels(o, np.array([o.ra]), np.array([o.dec]))
     assert (x[0], y[0]) == pytest.approx(((o.nx - 1) / 2, (o.ny - 1) / 2))
+
+
+def test_what_belongs_together_is_found_out_and_combined(taken):
+    """The last stage is the third: no association file is given, one exposure comes later than the others."""
+    by_itself, settings = taken.folder / "alone", taken.folder / "settings.toml"
+    text = settings.read_text().replace('"out"', '"alone"').replace('"stage2"', '"stage3"')
+    (taken.folder / "stage3.toml").write_text(text)
+    taken.run(*taken.rates[:2], settings="stage3.toml")
+    [association] = (by_itself / "associations").iterdir()
+    [mosaic] = by_itself.glob("*-f444w*_i2d.fits")
+    header = fits.getheader(mosaic)
+    lost = taken.cals[2].name.removesuffix("_cal.fits")
+    assert header["DEGRADED"] == f"Not there when it was built: {lost}."
+    assert (header["ASNTABLE"], header["NDRIZ"]) == (association.name, 2)
+    taken.run(*taken.rates, settings="stage3.toml")
+    header = fits.getheader(mosaic)
+    assert header["NDRIZ"] == 3 and "DEGRADED" not in header
+    with fits.open(mosaic) as ours, fits.open(taken.mosaic) as given:
+        np.testing.assert_allclose(ours["SCI"].data, given["SCI"].data, rtol=1e-5, atol=1e-5)
+    with Ledger.open(by_itself / "ledger") as ledger:
+        [row] = ledger.state.associations()
+    assert (row["state"], row["how"], row["members"]) == ("built", "complete", 3)

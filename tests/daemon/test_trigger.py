@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from structlog.testing import capture_logs
 
-from upramp.daemon import gathering, oneshot, report
+from upramp.daemon import gathering, oneshot, report, service
 from upramp.daemon.desk import Desk
 from upramp.daemon.events import (
     AssociationFailed,
@@ -75,6 +75,7 @@ class Combiner:
         self.failures: dict[str, list[BaseException]] = inner.failures
         self.parameters = ""
         self.built: list[tuple[str, list[str]]] = []
+        self.during: Callable[[Path], None] = lambda path: None
 
     def glance(self, path: Path) -> Any:
         return None
@@ -113,6 +114,7 @@ class Combiner:
             raise waiting.pop(0)
         product = read_association(path).products[0].name
         self.built.append((product, plan.names))
+        self.during(path)
         target = plan.settings.config.output.folder / f"{product}_i2d.fits"
         target.write_text(plan.text)
         row = {
@@ -916,3 +918,42 @@ def test_the_work_does_not_grow_with_the_square(observatory, monkeypatch):
     few, many = work(4), work(16)
     observatory.start()
     assert many < 10 * few  # with the square: 16 times
+
+
+def test_the_service_takes_up_what_waited(observatory, inline):
+    """The service itself, twice: the second start finds the rest, and what the first one knew."""
+    observatory.start()
+
+    def serve_until(paths: list[Path], last: Callable[[], bool]) -> None:
+        stop = service.Stop()
+
+        class Source:
+            def __init__(self, on_settled: Callable[[Path], None]) -> None:
+                self.on_settled = on_settled
+
+            def start(self) -> None:
+                for path in paths:
+                    self.on_settled(path)
+
+            def stop(self) -> None:
+                pass
+
+            def waiting(self) -> list[Path]:
+                return []
+
+        def during(path: Path) -> None:
+            if last():
+                stop.ask("SIGTERM")
+
+        observatory.calibrator.inner.during = observatory.calibrator.during = during
+        crew = Crew(inline, in_process=True)
+        config, calibrator = observatory.shop.config, observatory.calibrator
+        service.serve(config, calibrator=calibrator, crew=crew, make_watcher=Source, stop=stop)
+
+    observatory.stop()
+    paths = [observatory.expose(*place) for place in ALL]
+    serve_until(paths[:15], lambda: len(observatory.calibrator.inner.calibrated) == 29)
+    assert (observatory.row["state"], observatory.row["present"]) == ("waiting", 15)
+    serve_until(paths[15:], lambda: bool(observatory.calibrator.built))
+    assert observatory.row["state"] == "built"
+    observatory.start()
