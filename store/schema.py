@@ -234,7 +234,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         "What headers tell of exposures that may belong together: one row when heard, and for every change.",
         [
             _col("exposure", pa.string(), "name of its files, without their endings", required=True),
-            _col("facts", pa.map_(pa.string(), pa.string()), "as in an association pool, lower case; those with a value"),
+            _col("facts", pa.map_(pa.string(), pa.string()), "as in a pool, lower case; those with a value"),
             _col("at", TIME, "time at which it was heard of", required=True),
             _col("run_id", pa.string(), _RUN),
         ],
