@@ -167,13 +167,14 @@ def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin,
     low_x, high_x, low_y, high_y = np.empty((4, 2, nx + 2))
     left_out = 0
     for y in range(ny):
+        row_of(map_y, step, y, rows_y[1])
+        if rows_y[1].min() > hi + room or rows_y[1].max() < lo - room:
+            continue
         for k in range(3):
             row_of(map_x, step, y - 1 + k, rows_x[k])
             row_of(map_y, step, y - 1 + k, rows_y[k])
         beyond(rows_x, y == 0, y == ny - 1)
         beyond(rows_y, y == 0, y == ny - 1)
-        if rows_y.min() > hi + room or rows_y.max() < lo - room:
-            continue
         for side in range(2):
             corners_of(rows_x[1], rows_x[2 * side], half, low_x[side], high_x[side])
             corners_of(rows_y[1], rows_y[2 * side], half, low_y[side], high_y[side])

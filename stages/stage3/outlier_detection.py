@@ -25,7 +25,6 @@ import numpy as np
 from upramp.stages.core.dq import DO_NOT_USE, OUTLIER, unwanted
 from upramp.stages.core.errors import NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
-from upramp.stages.core.image import Image
 from upramp.stages.resample.combine import Drizzling
 from upramp.stages.resample.drizzle import extent
 from upramp.stages.resample.grid import Grid
@@ -154,20 +153,24 @@ def _on_the_sky(members: Sequence[Member], p: Params, means: Means) -> list[Mask
     middle = stack.median(means.crew)
     if p.save_intermediate_results:
         plan.keep("median", {"SCI": middle}, range(len(members)))
-    snr, scale = _pair(p.snr, "snr"), _pair(p.scale, "scale")
-    found = []
-    for member in members:
-        blotted = blot(middle, plan.where(member), means.crew)
-        image = member.read()
-        # measured: what skymatch says goes before what the user says
-        sky = p.backg if _is_known(member) else resample.sky_of(member)
-        found.append(Mask.of(outliers(image.sci, image.err, blotted, sky, snr, scale, means.crew)))
-        if p.save_intermediate_results:
-            _keep_own(member, "blot", blotted, means)
-    return found
+    return [_compared(member, middle, plan) for member in members]
 
 
-def _is_known(member: Member) -> bool:
+def _compared(member: Member, middle: np.ndarray, plan: Plan) -> Mask:
+    """The outliers of a member, which is held no longer than this takes."""
+    p, means = plan.params, plan.means
+    blotted = blot(middle, plan.where(member), means.crew)
+    if p.save_intermediate_results:
+        _keep_own(member, "blot", blotted, means)
+    image = member.read()
+    # measured: what skymatch says goes before what the user says
+    sky = p.backg if _without_sky(member) else resample.sky_of(member)
+    limits = _pair(p.snr, "snr"), _pair(p.scale, "scale")
+    return Mask.of(outliers(image.sci, image.err, blotted, sky, *limits, means.crew))
+
+
+def _without_sky(member: Member) -> bool:
+    """Whether no level of skymatch's is left in the pixels."""
     return member.cards.get("BKGLEVEL") is None or bool(member.cards.get("BKGSUB"))
 
 
@@ -205,11 +208,12 @@ def _as_they_lie(members: Sequence[Member], p: Params, means: Means) -> list[Mas
     if p.save_intermediate_results:
         _keep_own(members[0], "median", middle, means)
     snr, _ = _pair(p.snr, "snr")
-    found = []
-    for member in members:
-        image: Image = member.read()
-        found.append(Mask.of(unlike(image.sci, image.err, middle, snr, means.crew)))
-    return found
+
+    def compared(member: Member) -> Mask:
+        image = member.read()
+        return Mask.of(unlike(image.sci, image.err, middle, snr, means.crew))
+
+    return [compared(member) for member in members]
 
 
 def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from astropy.stats import sigma_clipped_stats
@@ -73,6 +75,27 @@ def test_whatever_the_threads_and_the_room(visit):
     np.testing.assert_array_equal(found(visit(DITHER), Means(Crew(3), room=room)), one)
     [(groups, bands, rows, columns)] = shapes
     assert groups == 4 and bands * rows >= 40 and columns >= 40
+
+
+@pytest.mark.parametrize("resampled", [True, False])
+def test_one_image_is_held_at_a_time(visit, resampled):
+    read, alive = [], []
+
+    class Watched:
+        def __init__(self, member):
+            self.member = member
+
+        def __getattr__(self, name):
+            return getattr(self.member, name)
+
+        def read(self):
+            image = self.member.read()
+            read.append(weakref.ref(image.sci))
+            alive.append(sum(pixels() is not None for pixels in read))
+            return image
+
+    found([Watched(m) for m in visit(DITHER)], resample_data=resampled)
+    assert alive == [1] * 8
 
 
 @pytest.mark.parametrize("subtracted", [False, True])
