@@ -15,22 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from upramp.daemon.images import picture
+from upramp.daemon.images import arrays_of, changed, picture
 from upramp.daemon.machine import cores
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
 from upramp.daemon.results import Result, may_publish, state_cards
 from upramp.stages.associations.record import SOUND
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
+from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
-from upramp.stages.stage3 import assign_mtwcs, resample
+from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.store.association_file import AssociationFile, FileMember
 from upramp.store.cubes import DiskCube
 from upramp.store.image_file import ImageFile
 from upramp.store.naming import InputName, scratch_folder
 from upramp.store.products import Published, write_product
+from upramp.store.uncal import header_values
 
 ENDING = "i2d"
+CONTEXT = ("CRDS_CTX", "CRDS_VER", "CAL_VCS")
 LOST = ("BKGLEVEL", "BKGSUB")
 """What is true of an exposure and no longer of the mosaic, off which its sky was taken."""
 
@@ -67,13 +70,24 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     source, config = association_of(work), work.job.config
     crew = Crew(config.run.threads or cores(), stop)
     scratch = scratch_folder(config.output.folder, job_id)
-    means = Means(crew, room=lambda shape: DiskCube(shape, scratch))
     course = Course(work)
-    files = [FileMember(file) for file in source.science]
-    members: list[Member] = list(files)
+    files = {file.path.name: file for file in source.science}
+    members: list[Member] = [FileMember(file) for file in source.science]
+    published: list[Published] = []
+
+    def keep(name: str, product: Extra) -> None:
+        may_publish(work, stop)
+        place = f"{job_id}-{product.suffix}-{name}"
+        published.append(_write_extra(work, place, named(files[name], stem_of(files[name])), product))
+
+    means = Means(crew, room=lambda shape: DiskCube(shape, scratch), keep=keep)
     for step in work.steps:
         if isinstance(step.step, CommonStep):
             members = _in_common(step, step.step, members, means, course)
+    if course.states.get(outlier_detection.STEP.name, (False,))[0]:
+        for member in members:
+            may_publish(work, stop)
+            published.append(_write_exposure(work, job_id, files[member.name], member))
     combining = next(s for s in work.steps if s.step is resample.MOSAIC)
     if not combining.runs:
         raise Misconfigured(
@@ -86,7 +100,7 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     if made is None:
         raise Unprocessable(f"{source.path.name}: {course.states[combining.name][1]}")
     may_publish(work, stop)
-    published = [_write_mosaic(work, job_id, made, members, course)]
+    published.append(_write_mosaic(work, job_id, made, members, course))
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
 
@@ -127,6 +141,57 @@ def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> 
     keywords = [s.step.keyword for s in work.steps if isinstance(s.step, CommonStep)]
     told = {keyword: members[0].cards.get(keyword) for keyword in keywords}
     return {**state_cards(work, course.states), **told, **association_cards(association_of(work))}
+
+
+def stem_of(file: ImageFile) -> str:
+    """The beginning of the names of an exposure's products."""
+    return file.segment_id.removesuffix(f"_{file.kind}")
+
+
+def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member: Member) -> Published:
+    """What has become of an exposure: aligned, its sky known, outliers flagged."""
+    config, source = work.job.config, association_of(work)
+    image, crds = member.read(), state_cards(work, dict.fromkeys((s.name for s in work.steps), (True, "")))
+    own = {
+        extension: changed(image.header.get(extension, {}), header_values(cards))
+        for extension, cards in (("PRIMARY", file.primary), ("SCI", file.sci))
+    }
+    leaves = dict(image.leaves)
+    leaves["meta"] = {**leaves.get("meta", {}), "wcs": image.wcs}
+    suffix = f"_{source.association.asn_id}" if source.association.asn_id else ""
+    made = write_product(
+        named(file, f"{stem_of(file)}{suffix}"),
+        scratch_folder(config.output.folder, f"{job_id}-{file.segment_id}"),
+        config.output.folder,
+        "crf",
+        "ImageModel",
+        arrays_of(image),
+        {**own["PRIMARY"], **{k: crds[k] for k in CONTEXT}, **association_cards(source)},
+        own["SCI"],
+        leaves,
+        units={name: image.bunit for name in ("SCI", "ERR")},
+        durable=config.store.fsync,
+    )
+    picture(made.path, image.sci, image.dq, image.wcs)
+    return made
+
+
+def _write_extra(work: CalibrationPlan, place: str, template: ImageFile, extra: Extra) -> Published:
+    """Something that a step makes beside, and that somebody asked for."""
+    config, source = work.job.config, association_of(work)
+    return write_product(
+        template,
+        scratch_folder(config.output.folder, place),
+        config.output.folder,
+        extra.suffix,
+        extra.model,
+        {name: array for name, array in extra.arrays.items() if isinstance(array, np.ndarray)},
+        {**extra.header, **association_cards(source)},
+        extra.sci,
+        extra.leaves,
+        units=extra.units,
+        durable=config.store.fsync,
+    )
 
 
 def _write_mosaic(

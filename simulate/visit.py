@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from upramp.simulate import optics, rates, sky
+from upramp.simulate import optics, rates, references, sky
 from upramp.simulate.cache import Cache
 from upramp.simulate.detector import Detector, draw
+from upramp.simulate.expose import Noise, expose
 from upramp.simulate.observation import Observation
-from upramp.simulate.uncal import KEYWORDS
+from upramp.simulate.uncal import KEYWORDS, write_exposure
 from upramp.stages.wcs.evaluate import pixel_to_sky, sky_to_pixel
 from upramp.stages.wcs.facts import wcs_facts
 from upramp.stages.wcs.imaging import imaging_wcs
@@ -124,10 +125,13 @@ class Visit:
         """The observation that the detector's distortion is drawn for."""
         return replace(self.first, detector=name)
 
-    def references(self, cache: Cache) -> None:
-        """Write what stage 2 needs; the caller then calls ``cache.write()``."""
+    def references(self, cache: Cache, *, counts: bool = False) -> None:
+        """Write what stage 2 needs, and stage 1 for ``counts``; the caller then calls ``cache.write()``."""
         for name in self.names:
-            optics.write_all(cache, self.chip(name), [self._reference(name)])
+            chip, like = self.chip(name), [self._reference(name)]
+            if counts:
+                references.write_all(cache, chip, like)
+            optics.write_all(cache, chip, like)
 
     def write_rates(self, folder: Path) -> list[Path]:
         """Write each exposure as a rate file."""
@@ -136,6 +140,16 @@ class Visit:
             chip = self.chip(true.detector)
             image = self.image(true, chip, k // len(self.names))
             made.append(rates.write(folder, chip, image, told, seed=self.seed + k))
+        return made
+
+    def write_counts(self, folder: Path, noise: Noise | None = None) -> list[Path]:
+        """Write each exposure as an uncal file."""
+        made = []
+        for k, (true, told) in enumerate(self.observations()):
+            chip = self.chip(true.detector)
+            image = self.image(true, chip, k // len(self.names))
+            taken = expose(chip, image, true, seed=self.seed + k, noise=noise)
+            made += write_exposure(folder, taken.counts, told)
         return made
 
 

@@ -17,7 +17,6 @@ from upramp.store.associations import write_association
 SMALL: Steps = {
     "tweakreg": {"bkg_boxsize": 60, "minobj": 6, "separation": 0.4, "tolerance": 0.25},
     "source_catalog": {"skip": True},
-    "outlier_detection": {"skip": True},
 }
 """What a field of a few hundred pixels needs; catalogues have a comparison of their own."""
 
