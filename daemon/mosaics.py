@@ -201,7 +201,7 @@ def _write_mosaic(
     output = config.output.folder
     first = source.science[0]
     template = named(first, source.product.name)
-    tables = {keyword: members[0].cards.get(keyword) for keyword in ("BKGMETH",)}
+    sky = {keyword: members[0].cards.get(keyword) for keyword in ("BKGMETH",)}
     published = write_product(
         template,
         scratch_folder(output, scratch),
@@ -209,10 +209,11 @@ def _write_mosaic(
         ENDING,
         "ImageModel",
         made.arrays,
-        {**_cards(work, members, course), **tables, **dict.fromkeys(LOST), **made.primary},
+        {**_cards(work, members, course), **sky, **dict.fromkeys(LOST), **made.primary},
         made.sci,
         {"meta": {"wcs": made.wcs}},
         units={name: str(first.sci.get("BUNIT") or "") for name in ("SCI", "ERR")},
+        tables=made.tables,
         durable=config.store.fsync,
     )
     sci = made.arrays["SCI"]

@@ -25,6 +25,7 @@ from upramp.store.exposure_file import ExposureFile
 from upramp.store.fitsio import writing_error
 from upramp.store.product_file import Extension, ProductFile
 from upramp.store.scratch import Published, Scratch, clean_scratch
+from upramp.store.tables import structured, table
 
 __all__ = ["RAMP_KINDS", "ProductWriter", "Published", "clean_scratch", "write_product"]
 
@@ -328,6 +329,7 @@ def write_product(
     *,
     units: Mapping[str, str] | None = None,
     carry: Sequence[str] = (),
+    tables: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     checksum: bool = False,
     durable: bool = False,
 ) -> Published:
@@ -347,6 +349,8 @@ def write_product(
         Extension name -> BUNIT.
     carry : sequence of str
         Extensions of the input that go in unaltered, if it has them.
+    tables : mapping, optional
+        Extension name -> column name -> values, one for each row.
 
     Raises
     ------
@@ -358,6 +362,7 @@ def write_product(
         for name, array in arrays.items()
     ]
     layout += [uncal.raw(unit) for name in carry if (unit := uncal.unit(name.upper())) is not None]
+    layout += [table(structured(columns), name) for name, columns in (tables or {}).items()]
     folder = Scratch(scratch)
     file = None
     try:

@@ -6,13 +6,11 @@ products tell of whole integrations, and keep the times of the superstripes in a
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-from astropy.io import fits
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.meta import ExposureMeta
@@ -157,15 +155,6 @@ def stripe_times(times: np.ndarray, regions: int) -> np.ndarray:
     for name in names:
         found[name] = times[name]
     return found
-
-
-def table(rows: np.ndarray, name: str) -> bytes:
-    """A table as an extension of a FITS file."""
-    hdu = fits.BinTableHDU(rows, name=name)
-    hdu.header["EXTVER"] = 1
-    buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
-    return buffer.getvalue()[2880:]
 
 
 def cards(meta: ExposureMeta) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from upramp.store.fitsio import Unit, open_regular, parse_header, scan
 from upramp.store.naming import parse_name
 from upramp.store.ramps import RampSource
 from upramp.store.superstripes import SuperstripeSource
+from upramp.store.tables import table
 from upramp.store.vocabulary import DETECTORS, EXP_TYPES, GUIDER_TYPES
 
 _MAX_SIDE = 4096  # pixels; the longest axis of any JWST frame is 3200 (NIRSpec IRS2)
@@ -92,7 +93,7 @@ class Uncal(ExposureFile):
         if self._regions == 1 or stored is None or whole is None:
             return super().time_tables()
         stripes = superstripes.stripe_times(stored, self._regions)
-        return [superstripes.table(whole, "INT_TIMES"), superstripes.table(stripes, "INT_TIMES_STRIPE")]
+        return [table(whole, "INT_TIMES"), table(stripes, "INT_TIMES_STRIPE")]
 
     def read_all(self) -> np.ndarray:
         """All counts, float32 (nints, ngroups, ny, nx), DN: for guider data and other small files."""

@@ -10,7 +10,7 @@ Source: JWST pipeline documentation, resample step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
 from upramp.stages.resample.pixmap import pixmap
+from upramp.stages.stage3.blend import blend
 from upramp.stages.stage3.members import CombiningStep
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
@@ -94,13 +95,17 @@ class Member(Protocol):
 
 @dataclass(frozen=True)
 class Resampled:
-    """A resampled image: arrays by extension name, keywords of the SCI and primary headers, gwcs and grid."""
+    """A resampled image: arrays by extension name, keywords of the SCI and primary headers, gwcs and grid.
+
+    ``tables``: extension name -> column name -> values.
+    """
 
     arrays: Mapping[str, np.ndarray]
     primary: Mapping[str, Any]
     sci: Mapping[str, Any]
     wcs: Any
     grid: Grid
+    tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 def footprint(cards: Mapping[str, Any]) -> np.ndarray:
@@ -197,7 +202,6 @@ def headers(
             "EFFEXPTM": seconds,
             "EXPSTART": min(float(c.get("EXPSTART") or 0) for c in every),
             "EXPEND": max(float(c.get("EXPEND") or 0) for c in every),
-            "EXPMID": float(np.mean([float(c.get("EXPMID") or 0) for c in every])),
         }
     sci: dict[str, Any] = {
         "XPOSURE": seconds,
@@ -283,7 +287,13 @@ def resample(
     arrays = mosaic.finish(fill_value(p.fillval))
     if not p.report_var:
         arrays = {k: a for k, a in arrays.items() if not k.startswith("VAR_")}
-    return Resampled(arrays, *headers(members, grid, p, ratio), wcs_of(grid), grid)
+    primary, sci = headers(members, grid, p, ratio)
+    tables = {}
+    if p.blendheaders:
+        blended = blend([m.cards for m in members])
+        primary, sci = {**blended.primary, **primary}, {**blended.sci, **sci}
+        tables["HDRTAB"] = blended.table
+    return Resampled(arrays, primary, sci, wcs_of(grid), grid, tables)
 
 
 def _shape(member: Member) -> tuple[int, int]:
@@ -334,7 +344,7 @@ def apply(image: Image, context: Context) -> Image:
     if image.wcs is None:
         raise NotApplicable("without a WCS an image has no place on the sky")
     crew = context.shared.get("crew") or Crew()
-    made = resample([Here(image)], context.params, crew)
+    made = resample([Here(image)], replace(context.params, blendheaders=False), crew)
     units = {name: image.bunit for name in ("SCI", "ERR")}
     extra = Extra(
         "i2d",

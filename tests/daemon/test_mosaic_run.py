@@ -114,6 +114,9 @@ def test_the_mosaic_and_its_picture(taken):
         assert "S_MTWCS" not in header and "BKGLEVEL" not in header and "DEGRADED" not in header
         assert sci.header["BUNIT"] == "MJy/sr"
         assert set(np.unique(file["CON"].data)) == set(range(8))
+        table = file["HDRTAB"].data
+        assert list(table["FILENAME"]) == [path.name for path in taken.cals]
+        assert header["EXPMID"] == pytest.approx(np.mean(table["EXPMID"]), abs=1e-9)
 
 
 def test_stars_lie_where_they_were_put_and_shine_as_they_do(taken):

@@ -322,10 +322,12 @@ def test_small_product(uncal, output):
         {"S_GUICDS": "COMPLETE"},
         units={"SCI": "DN/s"},
         carry=["INT_TIMES", "POINTING"],
+        tables={"HDRTAB": {"FILENAME": np.array([b"one", b"two"]), "NINTS": np.array([1, 2])}},
     )
     assert visible(output) == [f"{uncal.segment_id}_cal.fits"]
     with fits.open(product.path) as hdus:
-        assert [h.name for h in hdus] == ["PRIMARY", "SCI", "ERR", "DQ", "INT_TIMES", "ASDF"]
+        assert [h.name for h in hdus] == ["PRIMARY", "SCI", "ERR", "DQ", "INT_TIMES", "HDRTAB", "ASDF"]
+        assert list(hdus["HDRTAB"].data["NINTS"]) == [1, 2]
         np.testing.assert_array_equal(hdus["SCI"].data, sci)
         np.testing.assert_array_equal(hdus["DQ"].data, arrays["DQ"])
         assert "BUNIT" not in hdus["ERR"].header
