@@ -28,13 +28,13 @@ from upramp.stages.stage3.tweakreg_align import (
     corrector,
     status,
 )
-from upramp.stages.stage3.tweakreg_sources import Columns, Finding, find_sources
+from upramp.stages.stage3.tweakreg_sources import FINDERS, Columns, Finding, find_sources
 from upramp.stages.wcs.approximation import fit_sip, s_region
 
 ON_LINE = ("GAIAREFCAT", "GAIADR1", "GAIADR2", "GAIADR3", "GAIADR3_S3")
 """Reference catalogues that come over the network."""
 
-FINDERS = ("dao", "iraf", "segmentation")
+
 GEOMETRIES = ("shift", "rshift", "rscale", "general")
 
 
@@ -118,33 +118,7 @@ class Params:
     @property
     def finding(self) -> Finding:
         """How sources are found."""
-        star = {
-            "sigma_radius": self.sigma_radius,
-            "min_separation": max(2, int(self.kernel_fwhm * self.minsep_fwhm + 0.5)),
-            "sharpness_range": (self.sharplo, self.sharphi),
-            "roundness_range": (self.roundlo, self.roundhi),
-            "peak_max": self.peakmax,
-        }
-        segment = {
-            "n_pixels": self.npixels,
-            "connectivity": self.connectivity,
-            "n_levels": self.nlevels,
-            "contrast": self.contrast,
-            "mode": self.multithresh_mode,
-            "deblend": self.deblend,
-            "local_bkg_width": self.localbkg_width,
-            "aperture_mask_method": self.apermask_method,
-            "kron_params": tuple(self.kron_params or (2.5, 1.4, 0.0)),
-        }
-        return Finding(
-            self.starfinder,
-            self.snr_threshold,
-            self.kernel_fwhm,
-            self.bkg_boxsize,
-            star,
-            self.brightest,
-            segment,
-        )
+        return Finding.of(self)
 
     @property
     def relative(self) -> Matching:

@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from upramp.stages.core.frames import Crew
 from upramp.stages.core.kernel import kernel
+from upramp.stages.stage3.source_segments import segments
 
+FINDERS = ("dao", "iraf", "segmentation")
 BLOCK = 16
 """Side of the squares, pixels, that are looked at or not."""
 
@@ -30,7 +33,7 @@ NEARLY = 0.99
 
 @dataclass(frozen=True)
 class Finding:
-    """How sources are found; names are those of `tweakreg.Params`."""
+    """How sources are found; names are those of `tweakreg.Params` and `source_catalog.Params`."""
 
     starfinder: str
     snr_threshold: float
@@ -40,10 +43,33 @@ class Finding:
     brightest: int | None
     segment: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, p: Any) -> Finding:
+        """What the parameters of a step say."""
+        star = {
+            "sigma_radius": p.sigma_radius,
+            "min_separation": max(2, int(p.kernel_fwhm * p.minsep_fwhm + 0.5)),
+            "sharpness_range": (p.sharplo, p.sharphi),
+            "roundness_range": (p.roundlo, p.roundhi),
+            "peak_max": p.peakmax,
+        }
+        segment = {
+            "n_pixels": p.npixels,
+            "connectivity": p.connectivity,
+            "n_levels": p.nlevels,
+            "contrast": p.contrast,
+            "mode": p.multithresh_mode,
+            "deblend": p.deblend,
+            "local_bkg_width": p.localbkg_width,
+            "aperture_mask_method": p.apermask_method,
+            "kron_params": tuple(p.kron_params or (2.5, 1.4, 0.0)),
+        }
+        return cls(p.starfinder, p.snr_threshold, p.kernel_fwhm, p.bkg_boxsize, star, p.brightest, segment)
+
 
 @dataclass(frozen=True)
 class Levels:
-    """An image (ny, nx) float32 less its background, and the spread of the background, 0 where masked."""
+    """An image (ny, nx) float32 less its background, and the spread of the background."""
 
     values: np.ndarray
     spread: np.ndarray
@@ -59,13 +85,16 @@ def _stretch(length: int, boxes: int, box: int) -> np.ndarray:
 
 
 def levels(sci: np.ndarray, mask: np.ndarray, box: int) -> Levels | None:
-    """Take off the background of an image; None if no box has enough good pixels.
+    """Take off the background of an image; None if it has no good pixel.
 
+    Where outliers and masked pixels are a tenth of every box, all good pixels make one box.
     ``mask`` (ny, nx) bool: pixels that do not count.
     """
-    from astropy.stats import SigmaClip
+    from astropy.stats import SigmaClip, sigma_clipped_stats
     from photutils.background import Background2D, MedianBackground
 
+    if mask.all():
+        return None
     try:
         found = Background2D(
             sci,
@@ -76,7 +105,8 @@ def levels(sci: np.ndarray, mask: np.ndarray, box: int) -> Levels | None:
             bkg_estimator=MedianBackground(),
         )
     except ValueError:
-        return None
+        _, level, spread = sigma_clipped_stats(sci[~mask], sigma=3.0)
+        return Levels(sci - np.float32(level), np.full(sci.shape, spread, np.float32))
     ny, nx = sci.shape
     planes = []
     for mesh in (found.background_mesh, found.background_rms_mesh):
@@ -86,7 +116,6 @@ def levels(sci: np.ndarray, mask: np.ndarray, box: int) -> Levels | None:
         planes.append(np.clip(plane, mesh.min(), mesh.max()).astype(np.float32))
     values, spread = planes
     np.subtract(sci, values, out=values)
-    spread[mask] = 0
     return Levels(values, spread)
 
 
@@ -173,21 +202,22 @@ def sheet(values: np.ndarray, mask: np.ndarray, blocks: np.ndarray) -> Sheet | N
 
 
 Columns = dict[str, np.ndarray]
-"""A catalogue: x, y (pixels, 0-based) and flux by name."""
+"""A catalogue: x, y (pixels, 0-based), flux, and of IRAF's starfind orientation (degrees), by name."""
+
+NAMES = ("x", "y", "flux")
+_KNOWN = {
+    "x": ("x_centroid", "xcentroid"),
+    "y": ("y_centroid", "ycentroid"),
+    "flux": ("flux", "segment_flux"),
+    "orientation": ("pa", "orientation"),
+}
 
 
 def _columns(table: Any) -> Columns:
-    names = {
-        "x": ("x_centroid", "xcentroid"),
-        "y": ("y_centroid", "ycentroid"),
-        "flux": ("flux", "segment_flux"),
-    }
     if table is None or not len(table):
-        return {name: np.empty(0) for name in names}
-    return {
-        name: np.asarray(next(table[a] for a in known if a in table.colnames), float)
-        for name, known in names.items()
-    }
+        return {name: np.empty(0) for name in NAMES}
+    found = {name: [a for a in known if a in table.colnames] for name, known in _KNOWN.items()}
+    return {name: np.asarray(table[known[0]], float) for name, known in found.items() if known}
 
 
 def _brightest(found: Columns, n: int | None) -> Columns:
@@ -232,30 +262,6 @@ def stars(image: Levels, mask: np.ndarray, how: Finding) -> Columns:
     return _brightest(found, how.brightest)
 
 
-def segments(image: Levels, err: np.ndarray, mask: np.ndarray, how: Finding) -> Columns:
-    """Sources that stand out as connected pixels, taken apart where they touch."""
-    from astropy.convolution import Gaussian2DKernel, convolve
-    from photutils.segmentation import SourceCatalog, SourceFinder
-    from photutils.utils.exceptions import NoDetectionsWarning
-
-    given = dict(how.segment)
-    catalogue = {name: given.pop(name) for name in ("local_bkg_width", "aperture_mask_method", "kron_params")}
-    sigma = how.kernel_fwhm / (2.0 * np.sqrt(2.0 * np.log(2.0)))
-    smooth = Gaussian2DKernel(sigma)
-    smooth.normalize(mode="integral")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        convolved = convolve(image.values, smooth, mask=mask).astype(np.float32)
-        finder = SourceFinder(progress_bar=False, **given)
-        found = finder(convolved, np.float32(how.snr_threshold) * image.spread, mask=mask)
-    if found is None:
-        return _columns(None)
-    table = SourceCatalog(
-        image.values, found, mask=mask, error=err, convolved_data=convolved, **catalogue
-    ).to_table()
-    return _columns(table)
-
-
 def find_sources(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Finding) -> Columns:
     """Sources of an image.
 
@@ -271,5 +277,10 @@ def find_sources(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Findin
     if image is None:
         return _columns(None)
     if how.starfinder == "segmentation":
-        return segments(image, err, mask, how)
-    return stars(image, mask, how)
+        threshold = np.float32(how.snr_threshold) * image.spread
+        parts = segments(image.values, err, mask, threshold, how.kernel_fwhm, how.segment, Crew())
+        found = _columns(None if parts is None else parts.catalogue.to_table())
+    else:
+        image.spread[mask] = 0  # here masked pixels make the threshold lower
+        found = stars(image, mask, how)
+    return {name: found[name] for name in NAMES}
