@@ -109,14 +109,19 @@ def test_the_same_catalogue(name, folder, theirs):
             assert mine.info.format == their.info.format
         assert mine.info.description == their.info.description
     for key in peers.meta.keys() - {"date", "version"}:
-        assert _plain(table.meta[key]) == _plain(peers.meta[key])
+        _alike(table.meta[key], peers.meta[key])
     segments = theirs / f"{name}_segm.fits"
     assert (found.segments is not None) == segments.exists()
     if found.segments is not None:
         np.testing.assert_array_equal(found.segments, fits.getdata(segments))
 
 
-def _plain(value):
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return np.asarray(value).tolist()
+def _alike(value, expected):
+    if isinstance(expected, dict):
+        assert value.keys() == expected.keys()
+        for key in expected:
+            _alike(value[key], expected[key])
+    elif isinstance(expected, str):
+        assert value == expected
+    else:
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
