@@ -87,7 +87,8 @@ class Change:
     offset : float
         What is subtracted from all values.
     lost : Mask or None
-        Pixels that get ``flags``. All that have DO_NOT_USE then become NaN: values, errors and variances.
+        Pixels that get ``flags``. All that have DO_NOT_USE, or are NaN in one of values, errors and
+        variances, then have DO_NOT_USE and are NaN in all.
     flags : int
     tables : mapping
         Catalogues to be written beside the product: ending of the name -> columns by name.
@@ -114,10 +115,14 @@ class Change:
             np.subtract(image.sci, np.float32(self.offset), out=image.sci)
         if self.lost is not None:
             image.dq[self.lost.pixels()] |= np.uint32(self.flags)
-            pixels = (image.dq & np.uint32(DO_NOT_USE)) > 0
-            for values in (image.sci, image.err, image.var_poisson, image.var_rnoise, image.var_flat):
-                if values is not None:
-                    values[pixels] = np.nan
+            arrays = [image.sci, image.err, image.var_poisson, image.var_rnoise]
+            arrays += [] if image.var_flat is None else [image.var_flat]
+            gone = (image.dq & np.uint32(DO_NOT_USE)) > 0
+            for values in arrays:
+                gone |= np.isnan(values)
+            image.dq[gone] |= np.uint32(DO_NOT_USE)
+            for values in arrays:
+                values[gone] = np.nan
         image = image.with_cards("PRIMARY", self.primary).with_cards("SCI", self.sci)
         image = image.with_leaves(self.leaves)
         return image if self.wcs is None else replace(image, wcs=self.wcs)

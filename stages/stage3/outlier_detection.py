@@ -149,7 +149,7 @@ def _on_the_sky(members: Sequence[Member], p: Params, means: Means) -> list[Mask
             drizzle.add(member.read(), plan.where(member), resample.sky_of(member), box, sums)
         if p.save_intermediate_results:
             plan.keep("outlier_i2d", _whole(sums, box, plan), group)
-        stack.put(g, sums, p.maskpt, plan.fill, means.crew)
+        stack.put(g, sums, True, p.maskpt, plan.fill, means.crew)
     middle = stack.median(means.crew)
     if p.save_intermediate_results:
         plan.keep("median", {"SCI": middle}, range(len(members)))
@@ -203,7 +203,7 @@ def _as_they_lie(members: Sequence[Member], p: Params, means: Means) -> list[Mas
     drizzle = Drizzle(Drizzling(weight_type=p.weight_type), unwanted(p.good_bits), shape, means.crew)
     for k, member in enumerate(members):
         values, weight = drizzle.weighed(member.read(), 0.0)
-        stack.put(k, np.stack([weight, weight * values], axis=-1), p.maskpt, np.nan, means.crew)
+        stack.put(k, np.stack([weight, values], axis=-1), False, p.maskpt, np.nan, means.crew)
     middle = stack.median(means.crew)
     if p.save_intermediate_results:
         _keep_own(members[0], "median", middle, means)

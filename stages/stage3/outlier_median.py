@@ -151,16 +151,20 @@ def clipped_mean(weights: np.ndarray, crew: Crew) -> float:
 
 
 @kernel
-def divide(sums, least, fill, out):
-    """Values of a group: ``sums`` (rows, columns, 2) of weights and weighted values -> ``out``, NaN beyond.
+def decide(sums, weighted, least, fill, out):
+    """What a group says: ``sums`` (rows, columns, 2) of weights and values -> ``out``, NaN beyond.
 
-    Pixels of no weight have the value ``fill``, then those of less than ``least`` become NaN.
+    ``weighted``: values are sums of weighted values. Pixels of no weight have the value ``fill``, then those
+    of less than ``least`` become NaN.
     """
     out[:] = np.nan
     for r in range(sums.shape[0]):
         for c in range(sums.shape[1]):
-            w = sums[r, c, 0]
-            v = sums[r, c, 1] / w if w > 0 else fill
+            w, v = sums[r, c, 0], sums[r, c, 1]
+            if not w > 0:
+                v = fill
+            elif weighted:
+                v /= w
             out[r, c] = np.nan if w < least else v
 
 
@@ -211,15 +215,15 @@ class Stack:
         self.bands = -(-shape[0] // self.rows)
         self.cube: Cube = room((len(boxes), self.bands, self.rows, width))
 
-    def put(self, g: int, sums: np.ndarray, maskpt: float, fill: float, crew: Crew) -> None:
-        """Put a group down: sums (rows, columns, 2) on its box, of weights and of weighted values."""
+    def put(self, g: int, sums: np.ndarray, weighted: bool, maskpt: float, fill: float, crew: Crew) -> None:
+        """Put a group down: (rows, columns, 2) on its box, weights and values; see `decide`."""
         least = np.float32(clipped_mean(sums[:, :, 0], crew) * maskpt)
         r0 = self.boxes[g][0]
 
         def put_band(b: int) -> None:
             lo, hi = self._within(g, b)
             frame = np.empty(self.cube.shape[-2:], np.float32)
-            divide(sums[lo - r0 : hi - r0], least, np.float32(fill), frame)
+            decide(sums[lo - r0 : hi - r0], weighted, least, np.float32(fill), frame)
             self.cube.write(g, b, frame)
 
         crew.each(put_band, [b for b in range(self.bands) if self._reaches(g, b)])

@@ -127,6 +127,9 @@ def draw(groups: str, background: str) -> list[Exposure]:
         rnoise[bad > 0.996] = 0
         for a in (sci, err, rnoise):
             a[bad < 0.006] = np.nan
+        sci[(bad > 0.006) & (bad < 0.007)] = 50
+        err[(bad > 0.3) & (bad < 0.302)] = rnoise[(bad > 0.6) & (bad < 0.602)] = np.nan
+        rnoise[60, 60] = np.nan
         sky_keys = {"none": (None, None), "level": (level, False), "subtracted": (level, True)}
         sci, err, rnoise = (a.astype(np.float32) for a in (sci, err, rnoise))
         found.append(

@@ -53,10 +53,11 @@ def test_other_kernels(visit, kernel):
 def test_what_becomes_of_outliers(visit):
     members = visit(DITHER)
     members[0].dq[3, 3] = DO_NOT_USE
+    members[0].rnoise[4, 4] = np.nan
     [change, *_] = run(members, Params(), Means())
     before, image = members[0].read(), Changed(members[0], change).read()
     ray = members[0].cards["ray"]
-    assert image.dq[ray] == FLAGS and image.dq[3, 3] == DO_NOT_USE
+    assert image.dq[ray] == FLAGS and image.dq[3, 3] == image.dq[4, 4] == DO_NOT_USE
     lost = (image.dq & DO_NOT_USE) > 0
     for name in ("sci", "err", "var_poisson", "var_rnoise"):
         values = getattr(image, name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from upramp.stages.core.extras import MemoryCube
 from upramp.stages.core.frames import Crew
 from upramp.stages.stage3 import outlier_median
-from upramp.stages.stage3.outlier_median import Ranks, Stack, clipped_mean, divide, weigh
+from upramp.stages.stage3.outlier_median import Ranks, Stack, clipped_mean, decide, weigh
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -55,14 +55,16 @@ def test_weigh():
     np.testing.assert_array_equal(weight, [7, 0, 0, 7, 7, 7])
 
 
-def test_divide():
+def test_decide():
     sums = np.array([[[2, 6], [1, 5], [0, 0]]], np.float32)
     out = np.zeros((2, 4), np.float32)
-    divide(sums, np.float32(1.5), np.float32(9), out)
+    decide(sums, True, np.float32(1.5), np.float32(9), out)
     np.testing.assert_array_equal(out, [[3, *[np.nan] * 3], [np.nan] * 4])
     for least in (0.0, np.nan):
-        divide(sums, np.float32(least), np.float32(9), out)
+        decide(sums, True, np.float32(least), np.float32(9), out)
         np.testing.assert_array_equal(out[0], [3, 5, 9, np.nan])
+    decide(sums, False, np.float32(0), np.float32(9), out)
+    np.testing.assert_array_equal(out[0], [6, 5, 9, np.nan])
 
 
 @settings(deadline=None, max_examples=30)
@@ -90,7 +92,7 @@ def test_medians_are_those_of_all(seed, groups, shape, band, threads):
     for g, (r0, r1, c0, c1) in enumerate(boxes):
         values = whole[g, r0:r1, c0:c1]
         sums = np.stack([np.isfinite(values), np.nan_to_num(values)], axis=-1).astype(np.float32)
-        stack.put(g, sums, 0.5, np.nan, crew)
+        stack.put(g, sums, seed % 2 == 0, 0.5, np.nan, crew)
     found = stack.median(crew)
     counts = np.isfinite(whole).any(axis=0)
     assert np.isnan(found[~counts]).all()
