@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from upramp.stages.core.frames import Crew
+from upramp.stages.stage3.source_background import Levels, levels
 from upramp.stages.stage3.source_segments import segments
-from upramp.stages.stage3.tweakreg_sources import Finding, Levels, levels, stars
+from upramp.stages.stage3.tweakreg_sources import Finding, stars
 
 _SHAPE = ("isophotal_area", "semimajor_sigma", "semiminor_sigma", "ellipticity", "orientation")
 _KNOWN = ("area", "semimajor_axis", "semiminor_axis", "ellipticity", "orientation")
@@ -49,7 +50,7 @@ def find(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Finding, crew:
     how : Finding
     crew : Crew
     """
-    image = levels(sci, mask, how.bkg_boxsize)
+    image = levels(sci, mask, how.bkg_boxsize, crew)
     if image is None:
         return None
     if how.starfinder == "segmentation":

@@ -2,12 +2,11 @@
 
     threshold = snr <r>        r: spread of the background
 
-Background and spread come from boxes of the image, each without outliers, smoothed over 3 x 3 boxes and
-interpolated by cubic splines. A finder looks at an image convolved with a Gaussian less its mean; that takes
-long over a whole detector. So a quick convolution first tells where anything can be found, the places are
-cut out with wide margins and laid side by side, and the finder gets that small image: what it makes of a
-star depends on nothing further away. Where stars are everywhere it gets the image itself. Source: JWST
-pipeline documentation, tweakreg step; photutils (Bradley et al.). Values are float32, sums float64.
+Background and spread: ``source_background.py``. A finder looks at an image convolved with a Gaussian less its
+mean; that takes long over a whole detector. So a quick convolution first tells where anything can be found,
+the places are cut out with wide margins and laid side by side, and the finder gets that small image: what it
+makes of a star depends on nothing further away. Where stars are everywhere it gets the image itself. Source:
+JWST pipeline documentation, tweakreg step; photutils (Bradley et al.). Values are float32, sums float64.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.kernel import kernel
+from upramp.stages.stage3.source_background import Levels, levels
 from upramp.stages.stage3.source_segments import segments
 
 FINDERS = ("dao", "iraf", "segmentation")
@@ -65,58 +65,6 @@ class Finding:
             "kron_params": tuple(p.kron_params or (2.5, 1.4, 0.0)),
         }
         return cls(p.starfinder, p.snr_threshold, p.kernel_fwhm, p.bkg_boxsize, star, p.brightest, segment)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """An image (ny, nx) float32 less its background, and the spread of the background."""
-
-    values: np.ndarray
-    spread: np.ndarray
-
-
-def _stretch(length: int, boxes: int, box: int) -> np.ndarray:
-    """What cubic splines make of each of ``boxes`` values in a row, (length, boxes)."""
-    from scipy.ndimage import zoom
-
-    unit = np.eye(boxes)
-    full = np.stack([zoom(row, box, order=3, mode="reflect", grid_mode=True) for row in unit], axis=1)
-    return full[:length]
-
-
-def levels(sci: np.ndarray, mask: np.ndarray, box: int) -> Levels | None:
-    """Take off the background of an image; None if it has no good pixel.
-
-    Where outliers and masked pixels are a tenth of every box, all good pixels make one box.
-    ``mask`` (ny, nx) bool: pixels that do not count.
-    """
-    from astropy.stats import SigmaClip, sigma_clipped_stats
-    from photutils.background import Background2D, MedianBackground
-
-    if mask.all():
-        return None
-    try:
-        found = Background2D(
-            sci,
-            box,
-            filter_size=(3, 3),
-            coverage_mask=mask,
-            sigma_clip=SigmaClip(sigma=3.0),
-            bkg_estimator=MedianBackground(),
-        )
-    except ValueError:
-        _, level, spread = sigma_clipped_stats(sci[~mask], sigma=3.0)
-        return Levels(sci - np.float32(level), np.full(sci.shape, spread, np.float32))
-    ny, nx = sci.shape
-    planes = []
-    for mesh in (found.background_mesh, found.background_rms_mesh):
-        rows, columns = mesh.shape
-        high, wide = min(box, ny), min(box, nx)
-        plane = _stretch(ny, rows, high) @ mesh.astype(float) @ _stretch(nx, columns, wide).T
-        planes.append(np.clip(plane, mesh.min(), mesh.max()).astype(np.float32))
-    values, spread = planes
-    np.subtract(sci, values, out=values)
-    return Levels(values, spread)
 
 
 @kernel

@@ -9,8 +9,9 @@ import pytest
 from scipy.ndimage import convolve
 
 from upramp.stages.stage3 import tweakreg_sources
+from upramp.stages.stage3.source_background import levels
 from upramp.stages.stage3.tweakreg import Params
-from upramp.stages.stage3.tweakreg_sources import BLOCK, find_sources, levels, promising, sheet, stars
+from upramp.stages.stage3.tweakreg_sources import BLOCK, find_sources, promising, sheet, stars
 
 
 @pytest.fixture
@@ -44,22 +45,6 @@ def test_stars_are_where_they_were_put(image, starfinder):
     assert len(found["x"]) >= 20
     nearest = np.hypot(found["x"][:, None] - x, found["y"][:, None] - y).min(axis=1)
     assert np.median(nearest) < 0.1  # starfind cuts off the wings
-
-
-def test_the_background_is_that_of_photutils(image):
-    from astropy.stats import SigmaClip
-    from photutils.background import Background2D, MedianBackground
-
-    mask = masked(image)
-    for box in (40, 100, 400):
-        expected = Background2D(
-            image.sci, box, filter_size=(3, 3), coverage_mask=mask, sigma_clip=SigmaClip(sigma=3.0),
-            bkg_estimator=MedianBackground(),
-        )  # fmt: skip
-        got = levels(image.sci, mask, box)
-        kept = ~mask
-        np.testing.assert_allclose(got.values[kept], (image.sci - expected.background)[kept], atol=1e-6)
-        np.testing.assert_allclose(got.spread[kept], expected.background_rms[kept], atol=1e-6)
 
 
 def test_nothing_to_be_found():
