@@ -90,7 +90,7 @@ class Measure:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         config = folder / "config.toml"
-        config.write_text("# all defaults\n")
+        config.write_text('[run]\nuntil = "stage1"\n')
         environment = dict(source.environment) | {"UPRAMP_CACHE": str(self.work / "cache")}
         try:
             with Warm(environment, config, folder / "log.txt") as warm:

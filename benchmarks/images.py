@@ -70,7 +70,7 @@ def peers(sources: Sequence[Input], interpreter: Path, work: Path) -> tuple[list
     for one, path in zip(made, images, strict=True):
         path.hardlink_to(product(one, "cal"))
     asked = associate(folder, images, sources[0])
-    [mosaic] = peer.results([Job(asked, {}, pipeline="image3")], processes=1)
+    [mosaic] = peer.results([Job(asked, {"source_catalog": {"skip": True}}, pipeline="image3")], processes=1)
     for one in (*made, mosaic):
         if trouble := failure(one):
             raise RuntimeError(f"the peer: {trouble}")
@@ -88,7 +88,7 @@ def ours(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     config = folder / "config.toml"
-    config.write_text("# all defaults\n")
+    config.write_text('[run]\nuntil = "stage2"\n')
     environment = dict(sources[0].environment) | {"UPRAMP_CACHE": str(work / "cache")}
     with children.Warm(environment, config, folder / "log.txt") as warm:
         warm.calibrate(sources[0].uncal, folder / "out")

@@ -55,7 +55,7 @@ class Bench:
         self.logs = work / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.config = work / "config.toml"
-        self.config.write_text("# all defaults\n")
+        self.config.write_text('[run]\nuntil = "stage1"\n')
         self.environment = case.environment | {"UPRAMP_CACHE": str(work / "cache"), "TMPDIR": str(work)}
         self.warm: children.Warm | None = None
         self.last: dict[str, Any] = {}

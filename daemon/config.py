@@ -90,7 +90,7 @@ class Run:
     workers: int = _least(0, 0)
     threads: int = _least(0, 0)
     memory_limit_mb: float = _least(16, 256.0)
-    until: str = field(default="stage1", metadata={"choices": UNTIL})
+    until: str = field(default="stage3", metadata={"choices": UNTIL})
     attempts: int = _least(1, 3)
     retry_s: float = _least(0, 30.0)
     shutdown_s: float = _least(1, 60.0)

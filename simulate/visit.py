@@ -25,6 +25,9 @@ from upramp.stages.wcs.facts import wcs_facts
 from upramp.stages.wcs.imaging import imaging_wcs
 
 ARCSECONDS = 3600.0
+NEAR = 0.6
+"""Stars are painted that lie within so many lengths of a side of the middle, distortion apart."""
+
 ROUNDS = 4
 """The way back from the sky is an approximation; so often it is corrected by the way there."""
 
@@ -116,9 +119,13 @@ class Visit:
         """What falls on an exposure's pixels, DN/s, float32 (ny, nx)."""
         o = observation
         wcs = wcs_of(o, self._reference(o.detector))
-        x, y = places(wcs, self.sky[:, 0], self.sky[:, 1])
+        about = np.array(sky.pixels(o, self.sky[:, 0], self.sky[:, 1])) / [[o.nx], [o.ny]]
+        near = self.sky[np.abs(about - 0.5).max(axis=0) < NEAR]  # far off, the distortion means nothing
+        x, y = places(wcs, near[:, 0], near[:, 1])
+        seen = np.isfinite(x) & np.isfinite(y) & (np.hypot(x, y) < 3 * max(o.nx, o.ny))
         level = self.background * (1 + 0.05 * number)
-        image = sky.paint((o.ny, o.nx), x, y, self.sky[:, 2], background=level, width=self.width)
+        light = near[seen, 2]
+        image = sky.paint((o.ny, o.nx), x[seen], y[seen], light, background=level, width=self.width)
         return np.asarray(image * chip.cut(o.window).flat, np.float32)
 
     def _reference(self, name: str) -> Observation:

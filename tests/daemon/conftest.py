@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from upramp.daemon import handlers
-from upramp.daemon.config import Config, Output, Store
+from upramp.daemon.config import Config, Output, Run, Store
 from upramp.daemon.desk import Desk, Settings, never
 from upramp.daemon.events import Before, Event, FileSettled, Turn
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy
@@ -217,7 +217,8 @@ class Workshop:
         self.root = root
         self.incoming = root / "incoming"
         self.incoming.mkdir(parents=True)
-        self.config = Config(output=Output(folder=root / "products"), store=Store(cache=root / "cache"))
+        folders = {"output": Output(folder=root / "products"), "store": Store(cache=root / "cache")}
+        self.config = Config(run=Run(until="stage1"), **folders)
         self.hook: Callable[[str], None] = lambda where: None
         self.calibrator = FakeCalibrator(lambda where: self.hook(where))
         self.told: list[Event] = []

@@ -200,7 +200,7 @@ class TestFiles:
     def test_override_keeps_the_rest(self):
         config = Config().override(output_folder="out", run_workers=2, run_until=None, log_level="debug")
         assert config.output.folder == Path.cwd() / "out"
-        assert (config.run.workers, config.run.until, config.log.level) == (2, "stage1", "debug")
+        assert (config.run.workers, config.run.until, config.log.level) == (2, "stage3", "debug")
 
 
 class TestParameters:

@@ -55,7 +55,7 @@ from upramp.stages.pipelines import registry
 if __name__ == "__main__":
     output, workers, force, words, *inputs = sys.argv[1:]
     chosen = config.load("/dev/null", assignments=words.split(), registry=registry()).override(
-        output_folder=Path(output), run_workers=int(workers))
+        output_folder=Path(output), run_workers=int(workers), run_until="stage1")
     summary = oneshot.run([*map(Path, inputs)], chosen, force=force == "force", calibrator=desk.Calibration())
     sys.exit(summary.exit_code)
 """

@@ -56,7 +56,7 @@ class Site:
         self.config = root / "config.toml"
         self.config.write_text(
             f'[watch]\nfolders = ["{self.incoming}"]\nsettle_s = 0.3\nrescan_s = 1.0\n'
-            f'[output]\nfolder = "{self.output}"\n[run]\nuntil = "stage3"\n'
+            f'[output]\nfolder = "{self.output}"\n'
             f'[crds]\npath = "{cache.root}"\ncontext = "{context}"\noffline = true\n'
             f'[log]\nfile = "{root / "log.jsonl"}"\n'
         )
