@@ -18,14 +18,15 @@ import numpy as np
 from upramp.daemon.images import arrays_of, changed, picture
 from upramp.daemon.machine import cores
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
-from upramp.daemon.results import Result, may_publish, state_cards
+from upramp.daemon.results import Result, may_publish, prepared, state_cards
 from upramp.stages.associations.record import SOUND
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
-from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample
+from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.store.association_file import AssociationFile, FileMember
+from upramp.store.catalogues import write_catalogue
 from upramp.store.cubes import DiskCube
 from upramp.store.image_file import ImageFile
 from upramp.store.naming import InputName, scratch_folder
@@ -99,10 +100,28 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
         made = resample.resample(members, combining.params, crew)
     if made is None:
         raise Unprocessable(f"{source.path.name}: {course.states[combining.name][1]}")
+    catalogue = _catalogue(work, made, crew, course)
     may_publish(work, stop)
     published.append(_write_mosaic(work, job_id, made, members, course))
+    if catalogue is not None:
+        published += _write_catalogue(work, job_id, catalogue, members, course)
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
+
+
+def _catalogue(
+    work: CalibrationPlan, made: resample.Resampled, crew: Crew, course: Course
+) -> source_catalog.Catalogue | None:
+    """The sources of a mosaic; None where there is no catalogue, which the step's state then tells why."""
+    step = next(s for s in work.steps if s.step is source_catalog.STEP)
+    if not step.runs:
+        return None
+    found = None
+    with course.of(step):
+        unit = str(association_of(work).science[0].sci.get("BUNIT") or "")
+        references = prepared(work, step, work.uncal.meta)
+        found = source_catalog.make(made, step.params, references, crew, unit)
+    return found
 
 
 def _in_common(
@@ -218,6 +237,35 @@ def _write_mosaic(
     )
     sci = made.arrays["SCI"]
     picture(published.path, sci, np.zeros(sci.shape, np.uint32), made.wcs)
+    return published
+
+
+def _write_catalogue(
+    work: CalibrationPlan,
+    scratch: str,
+    catalogue: source_catalog.Catalogue,
+    members: Sequence[Member],
+    course: Course,
+) -> list[Published]:
+    """The table of sources, and the map of their pixels if there is one."""
+    config, source = work.job.config, association_of(work)
+    output, durable = config.output.folder, config.store.fsync
+    template = named(source.science[0], source.product.name)
+    folder = scratch_folder(output, scratch)
+    target = output / template.name.product("cat", "ecsv")
+    published = [write_catalogue(folder, target, catalogue.columns, catalogue.meta, durable=durable)]
+    if catalogue.segments is not None:
+        made = write_product(
+            template,
+            folder,
+            output,
+            "segm",
+            "SegmentationMapModel",
+            {"SCI": catalogue.segments},
+            {**_cards(work, members, course), "SCATFILE": target.name},
+            durable=durable,
+        )
+        published.append(made)
     return published
 
 

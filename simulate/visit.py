@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from upramp.simulate import optics, rates, references, sky
+from upramp.simulate import apertures, optics, rates, references, sky
 from upramp.simulate.cache import Cache
 from upramp.simulate.detector import Detector, draw
 from upramp.simulate.expose import Noise, expose
@@ -133,12 +133,13 @@ class Visit:
         return replace(self.first, detector=name)
 
     def references(self, cache: Cache, *, counts: bool = False) -> None:
-        """Write what stage 2 needs, and stage 1 for ``counts``; the caller then calls ``cache.write()``."""
+        """Write what stages 2 and 3 need, stage 1 for ``counts``; the caller then calls ``cache.write()``."""
         for name in self.names:
             chip, like = self.chip(name), [self._reference(name)]
             if counts:
                 references.write_all(cache, chip, like)
             optics.write_all(cache, chip, like)
+            apertures.write_all(cache, like[0], self.width)
 
     def write_rates(self, folder: Path) -> list[Path]:
         """Write each exposure as a rate file."""

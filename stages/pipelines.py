@@ -34,7 +34,14 @@ from upramp.stages.stage1 import (
     superbias,
 )
 from upramp.stages.stage2 import assign_wcs, bkg_subtract, flat_field, photom
-from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, skymatch, tweakreg
+from upramp.stages.stage3 import (
+    assign_mtwcs,
+    outlier_detection,
+    resample,
+    skymatch,
+    source_catalog,
+    tweakreg,
+)
 from upramp.stages.stage3.members import JointStep
 
 
@@ -135,7 +142,14 @@ IMAGE2 = Pipeline(
 
 IMAGE3 = Pipeline(
     "image3",
-    (assign_mtwcs.STEP, tweakreg.STEP, skymatch.STEP, outlier_detection.STEP, resample.MOSAIC),
+    (
+        assign_mtwcs.STEP,
+        tweakreg.STEP,
+        skymatch.STEP,
+        outlier_detection.STEP,
+        resample.MOSAIC,
+        source_catalog.STEP,
+    ),
     "pars-image3pipeline",
 )
 

@@ -14,7 +14,6 @@ import pytest
 from upramp.daemon.cli import parser
 from upramp.daemon.vocabulary import EVENTS
 from upramp.stages.pipelines import GUIDER, IMAGE2, IMAGE3, PIPELINES
-from upramp.stages.stage3 import source_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -25,11 +24,7 @@ STAGE1 = {
     if pipeline not in (GUIDER, IMAGE2, IMAGE3)
     for step in pipeline.steps
 }
-STAGE3 = [
-    step
-    for name, step in {step.name: step for step in (*IMAGE3.steps, source_catalog.STEP)}.items()
-    if name != "resample"
-]
+STAGE3 = [step for name, step in {step.name: step for step in IMAGE3.steps}.items() if name != "resample"]
 """Those that have their own page; resample is that of the second stage."""
 
 PUBLIC = {

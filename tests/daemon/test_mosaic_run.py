@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import QTable
 
 from upramp.simulate import optics, sky, visit
 from upramp.simulate.cache import Cache
@@ -146,6 +148,23 @@ def test_stars_lie_where_they_were_put_and_shine_as_they_do(taken):
     assert np.abs(np.median(shifts, axis=0)).max() < 0.03  # pixels of 63 mas
     assert np.median(ratios) == pytest.approx(1, abs=0.02)
     assert np.isfinite(err[np.isfinite(sci)]).all()
+
+
+def test_the_catalogue_has_the_stars_with_their_light(taken):
+    table = QTable.read(taken.output / f"{STEM}_cat.ecsv")
+    with fits.open(taken.mosaic) as file:
+        area = file["SCI"].header["PIXAR_SR"]
+    stars = SkyCoord(*taken.visit.sky[:, :2].T, unit="deg")
+    light = taken.visit.sky[:, 2] * optics.CONVERSION * area * 1e6
+    nearest, apart, _ = table["sky_centroid"].match_to_catalog_sky(stars)
+    same = apart.arcsec < 0.03
+    assert same.sum() >= 20
+    ratio = (table["aper_total_flux"].value[same] / light[nearest[same]])[light[nearest[same]] > 1e-6]
+    assert np.nanmedian(ratio) == pytest.approx(1, abs=0.02)
+    assert np.median(apart.mas[same]) < 5
+    with fits.open(taken.output / f"{STEM}_segm.fits") as file:
+        assert file["SCI"].data.max() == len(table)
+        assert file[0].header["SCATFILE"] == f"{STEM}_cat.ecsv"
 
 
 def test_the_ledger_knows_members_and_steps(taken):
