@@ -240,13 +240,17 @@ def fit_rows(
                         sci[r, i, c] = np.nan
                         lone = only_clean(flags, 0)
                         given_up = suppress and lone >= 0 and ngroups > 1
+                        front = dropped[i, 0]
+                        if front > 0:
+                            flags[front, 0] &= ~np.uint8(JUMP_DET)  # there is nothing to have jumped from
                         time = first_time if lone == 0 and not given_up else group_time
                         stands_in = zeros.size > 0 and zeros[r, i, c]
                         time = zero_time if stands_in else time
                         times[i, b] = time
                         if pixels[b] & DO_NOT_USE or given_up:
                             continue
-                        rates[b] += typical_rate(ramp, flags, 0, one) / (first_time if ngroups == 1 else time)
+                        typical = typical_rate(ramp[front:], flags[front:], 0, one)
+                        rates[b] += typical / (first_time if ngroups == 1 else time)
                         slope, cubes[i, b], steps[i, b], segments[i, b] = fit_ramp(
                             ramp, flags, 0, np.float64(g_line[b]), noise2[b], table
                         )
@@ -285,6 +289,8 @@ def fit_rows(
                     bad = pixels[b] & DO_NOT_USE
                     for g in range(ngroups):
                         flags[g, 0] = gdq[r, i, g, c]
+                    if dropped[i, 0] > 0:
+                        flags[dropped[i, 0], 0] &= ~np.uint8(JUMP_DET)
                     lost, together = cubes_with_chargeloss(flags, 0)
                     read_kept = noise_r[b] / (group_time if together else times[i, b]) ** 2
                     usable = not bad and (not np.isnan(t_sci[b]) or segments[i, b] > 0)
@@ -410,8 +416,6 @@ def bind(context: Context) -> Bound:
         jump.flag_bad_gain(w.pdq[s], gain["gain"], lo, w.x0)
         if first > 0 or last < meta.ngroups - 1:
             keep_groups(w.gdq[s], first, last)
-        if first > 0 and meta.instrument == "MIRI":
-            w.gdq[s][:, :, first] &= ~np.uint8(JUMP_DET)  # there is nothing it could be a jump from
         frames = _frame_zero(context, w, lo, hi)
         zeros = np.zeros((0, 0, 0), np.bool_)
         if frames.size:

@@ -118,7 +118,7 @@ def fit_row(
             time = first_time if lone == 0 or ngroups == 1 else group_time
             if ngroups > 1 and zeros.size > 0 and zeros[i, c]:
                 time = zero_time
-            rate += typical_rate(data[i], gdq[i], c, one) / time
+            rate += typical_rate(data[i, origin:], gdq[i, origin:], c, one) / time
         rate = rate / nints
         poisson = ((rate if rate > 0 else 0.0) + dark) / gain[c]
         read = 6.0 * np.float64(noise[c]) ** 2 / nframes
@@ -135,7 +135,10 @@ def fit_row(
                     n += 1
             struck = max(struck, n)
             found = singles = 0
-            lone, first = only_clean(flags, c), first_clean(flags, c)
+            lone = only_clean(flags, c)
+            if origin > 0:
+                flags[origin, c] &= ~np.uint8(JUMP_DET)  # there is nothing to have jumped from
+            first = first_clean(flags, c)
             if lone >= 0 and suppress and ngroups > 1:
                 continue
             start, n = next_segment(flags, c, 0)

@@ -458,3 +458,14 @@ def test_the_mid_infrared_forgets_groups_at_the_beginning(through):
     assert each["dq"] == [0, 0, JUMP]
     each, _ = fit(through, ramps, flags, params=params)
     assert each["dq"] == [JUMP] * 3
+
+
+def test_a_group_that_became_the_first_is_not_given_up_if_it_had_a_jump(through):
+    """As the observatory's package has it: the jump is forgotten, but not that the group is a lone one."""
+    full = [SATURATED] * 3
+    flags = [[0, 0, JUMP, *full], [0, 0, 0, *full]]
+    ramps, params = [[0, 10, 20, 30, 40, 50]] * 2, {"firstgroup": 2, "suppress_one_group": True}
+    each, _ = fit(through, ramps, flags, params=params, instrument="MIRI")
+    assert each["sci"] == [near(20 / 10), near(np.nan)]
+    assert each["dq"] == [SATURATED, SATURATED | DNU]
+    assert each["var_poisson"][0] == near(20 / 10 / 2 / 2 / 10)  # its rate counts for both integrations
