@@ -30,6 +30,7 @@ from upramp.stages.stage3.tweakreg_align import (
 )
 from upramp.stages.stage3.tweakreg_sources import FINDERS, Columns, Finding, find_sources
 from upramp.stages.wcs.approximation import fit_sip, s_region
+from upramp.stages.wcs.quick import whole
 
 ON_LINE = ("GAIAREFCAT", "GAIADR1", "GAIADR2", "GAIADR3", "GAIADR3_S3")
 """Reference catalogues that come over the network."""
@@ -198,7 +199,7 @@ def catalogue_of(member: Member, path: str | None, p: Params, means: Means) -> C
     if path is None:
         image = member.read()
         unusable = (image.dq & (DO_NOT_USE | NON_SCIENCE)) > 0
-        return find_sources(image.sci, image.err, unusable, p.finding)
+        return find_sources(image.sci, image.err, unusable, p.finding, means.crew)
     table = table_of(path, means, "a catalogue of steps.tweakreg.catfile")
     found = {}
     for axis in ("x", "y"):
@@ -302,12 +303,13 @@ def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]
 
 
 def _corrected(member: Member, wcs: Any, p: Params) -> Change:
-    """The change of a member that gets a new WCS."""
+    """The change of a member that gets a new WCS; ``wcs`` is it with quick transforms."""
+    new = whole(wcs)
     if p.abs_refcat and str(p.abs_refcat).upper() not in ON_LINE:
-        wcs.name = f"FIT-LVL3-{p.abs_refcat}"
+        new.name = f"FIT-LVL3-{p.abs_refcat}"
     cards: dict[str, Any] = {"S_REGION": s_region(wcs)}
     if not p.sip_approx:
-        return Change(sci=cards, wcs=wcs)
+        return Change(sci=cards, wcs=new)
     x, y = member.cards.get("CRPIX1"), member.cards.get("CRPIX2")
     sip = fit_sip(
         wcs,
@@ -319,8 +321,8 @@ def _corrected(member: Member, wcs: Any, p: Params) -> Change:
         p.sip_npoints,
     )
     if sip is None:
-        return Change(sci=cards, wcs=wcs)
-    return Change(sci={**cards, **sip.cards}, leaves={"meta": {"wcsinfo": sip.leaves}}, wcs=wcs)
+        return Change(sci=cards, wcs=new)
+    return Change(sci={**cards, **sip.cards}, leaves={"meta": {"wcsinfo": sip.leaves}}, wcs=new)
 
 
 STEP = CommonStep(name="tweakreg", keyword="S_TWKREG", params=Params, run=run, pars="pars-tweakregstep")

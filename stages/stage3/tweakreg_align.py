@@ -17,8 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from upramp.stages.wcs.quick import light
+
 ONE_GROUP = 987654
 """Group of all images when they are aligned with a reference together."""
+
+CORRECTED = "v2v3corr"
+"""The frame that a correction leads to."""
 
 SUCCESS, REFERENCE = "SUCCESS", "REFERENCE"
 BARE = 2.0
@@ -50,7 +55,11 @@ class Matching:
 def corrector(
     wcs: Any, cards: Mapping[str, Any], catalogue: Mapping[str, np.ndarray], name: str, group: str
 ) -> Any:
-    """What tweakwcs needs of an image: a copy of its WCS, the aperture, sources (x, y, perhaps weight)."""
+    """What tweakwcs needs of an image: its WCS, the aperture, sources (x, y, perhaps weight).
+
+    The WCS is made `light`, because tweakwcs copies it over and over; a correction that is there already
+    stays as it is, since tweakwcs looks into it.
+    """
     from astropy.table import Table
     from tweakwcs import JWSTWCSCorrector
 
@@ -62,9 +71,8 @@ def corrector(
     table = Table({n: np.asarray(catalogue[n])[inside] for n in ("x", "y", "weight") if n in catalogue})
     table.meta["name"] = name
     aperture = {key: float(cards[key.upper()]) for key in ("v2_ref", "v3_ref", "roll_ref")}
-    return JWSTWCSCorrector(
-        wcs=copy.deepcopy(wcs), wcsinfo=aperture, meta={"catalog": table, "name": name, "group_id": group}
-    )
+    meta = {"catalog": table, "name": name, "group_id": group}
+    return JWSTWCSCorrector(wcs=light(wcs, but=[CORRECTED]), wcsinfo=aperture, meta=meta)
 
 
 def _sky(one: Any, wcs: Any) -> tuple[np.ndarray, np.ndarray]:

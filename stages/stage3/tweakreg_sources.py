@@ -4,9 +4,10 @@
 
 Background and spread: ``source_background.py``. A finder looks at an image convolved with a Gaussian less its
 mean; that takes long over a whole detector. So a quick convolution first tells where anything can be found,
-the places are cut out with wide margins and laid side by side, and the finder gets that small image: what it
-makes of a star depends on nothing further away. Where stars are everywhere it gets the image itself. Source:
-JWST pipeline documentation, tweakreg step; photutils (Bradley et al.). Values are float32, sums float64.
+the places are cut out with wide margins and laid side by side, and the finder gets that small image, and the
+peaks in it: what it makes of a star depends on nothing further away. Where stars are everywhere it gets the
+image itself. Source: JWST pipeline documentation, tweakreg step; photutils (Bradley et al.). Values are
+float32, sums float64.
 """
 
 from __future__ import annotations
@@ -94,6 +95,32 @@ def promising(values, weights, least, blocks):
                 found[x // BLOCK] = True
 
 
+@kernel
+def peaks(convolved, mask, threshold, footprint, found):
+    """Mark pixels above a threshold that no other pixel around them exceeds.
+
+    ``mask`` (ny, nx): pixels that are none; ``footprint`` (n, n) bool: what is around, with its centre at
+    n // 2; beyond the image lies 0. ``found`` (ny, nx) bool gets the marks.
+    """
+    ny, nx = convolved.shape
+    n = footprint.shape[0]
+    half = n // 2
+    for y in range(ny):
+        for x in range(nx):
+            value = convolved[y, x]
+            highest = value > threshold and not mask[y, x]
+            for i in range(n):
+                if not highest:
+                    break
+                for j in range(n):
+                    if footprint[i, j]:
+                        r, c = y + i - half, x + j - half
+                        inside = 0 <= r < ny and 0 <= c < nx
+                        if (convolved[r, c] if inside else 0) > value:
+                            highest = False
+            found[y, x] = highest
+
+
 @dataclass(frozen=True)
 class Sheet:
     """Cut-outs of an image side by side.
@@ -173,6 +200,24 @@ def _brightest(found: Columns, n: int | None) -> Columns:
     return {name: values[order] for name, values in found.items()}
 
 
+def peaks_of(
+    values: np.ndarray, mask: np.ndarray, weights: np.ndarray, least: float, apart: float
+) -> np.ndarray:
+    """Peaks (x, y) of an image convolved with ``weights``, at least ``apart`` pixels from higher ones.
+
+    As photutils finds them, whose own way takes long where there is much noise.
+    """
+    from scipy.ndimage import convolve
+
+    line = np.arange(-apart, apart + 1)
+    footprint = line[:, None] ** 2 + line**2 <= apart**2
+    found = np.zeros(values.shape, bool)
+    smooth = convolve(values, weights, mode="constant", cval=0.0)
+    peaks(smooth, mask, np.float32(least), footprint, found)
+    y, x = found.nonzero()
+    return np.column_stack([x, y])
+
+
 def stars(image: Levels, mask: np.ndarray, how: Finding) -> Columns:
     """Sources that DAOFIND or IRAF's starfind find, the brightest first."""
     from photutils.detection import DAOStarFinder, IRAFStarFinder
@@ -196,6 +241,11 @@ def stars(image: Levels, mask: np.ndarray, how: Finding) -> Columns:
         places = sheet(values, mask, blocks)
         if places is not None:
             values, masked = places.values, places.mask
+    least = threshold * finder.kernel.rel_err if how.starfinder == "dao" else threshold
+    where = peaks_of(values, masked, weights, float(least), how.star["min_separation"])
+    if not len(where):
+        return _columns(None)
+    finder = make(threshold, how.kernel_fwhm, xycoords=where, **how.star)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
         found = _columns(finder(values, mask=masked))
@@ -210,7 +260,9 @@ def stars(image: Levels, mask: np.ndarray, how: Finding) -> Columns:
     return _brightest(found, how.brightest)
 
 
-def find_sources(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Finding) -> Columns:
+def find_sources(
+    sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Finding, crew: Crew | None = None
+) -> Columns:
     """Sources of an image.
 
     Parameters
@@ -219,14 +271,17 @@ def find_sources(sci: np.ndarray, err: np.ndarray, mask: np.ndarray, how: Findin
     mask : ndarray, bool
         Pixels that do not count.
     how : Finding
+    crew : Crew, optional
+        Threads.
     """
     mask = mask | ~np.isfinite(sci)
-    image = levels(sci, mask, how.bkg_boxsize)
+    crew = crew or Crew()
+    image = levels(sci, mask, how.bkg_boxsize, crew)
     if image is None:
         return _columns(None)
     if how.starfinder == "segmentation":
         threshold = np.float32(how.snr_threshold) * image.spread
-        parts = segments(image.values, err, mask, threshold, how.kernel_fwhm, how.segment, Crew())
+        parts = segments(image.values, err, mask, threshold, how.kernel_fwhm, how.segment, crew)
         found = _columns(None if parts is None else parts.catalogue.to_table())
     else:
         image.spread[mask] = 0  # here masked pixels make the threshold lower

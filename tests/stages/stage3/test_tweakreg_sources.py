@@ -95,3 +95,19 @@ def test_the_finder_is_given_what_it_takes():
     how = Params(minsep_fwhm=2.0, kernel_fwhm=3.0, kron_params=[2.0, 1.0]).finding
     assert how.star["min_separation"] == 6 and how.segment["kron_params"] == (2.0, 1.0)
     assert dataclasses.replace(how, brightest=None).brightest is None
+
+
+@pytest.mark.parametrize("apart", [2, 2.5, 4])
+def test_peaks_are_those_of_photutils(apart):
+    """With plateaus, masked pixels, and peaks at the rim."""
+    from photutils.detection import find_peaks
+
+    rng = np.random.default_rng(8)
+    values = rng.integers(0, 40, (60, 70)).astype(np.float32)
+    mask = rng.random(values.shape) < 0.05
+    weights = np.ones((3, 3)) / 9
+    table = find_peaks(
+        convolve(values, weights, mode="constant", cval=0.0), np.float32(20), mask=mask, min_separation=apart
+    )
+    found = tweakreg_sources.peaks_of(values, mask, weights, 20, apart)
+    assert {tuple(p) for p in found.tolist()} == set(zip(table["x_peak"], table["y_peak"], strict=True))
