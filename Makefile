@@ -18,7 +18,7 @@ PEER = jwst==3.0.0 pysiaf
 PIP = -m pip --quiet --disable-pip-version-check --no-input
 ROOMS = daemon simulate stages store
 
-.PHONY: help demo test lint format peer fault bench fidelity clean python
+.PHONY: help demo test lint format peer fault bench images fidelity clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ fault: $(READY)  ## kill the service at random points and see that nothing is lo
 
 bench: $(READY) $(PEER_READY)  ## measure speed and memory beside the observatory's package
 	$(BIN)/python benchmarks/stage1.py --peer $(PEER_VENV)/bin/python $(ARGS)
+
+images: $(READY) $(PEER_READY)  ## measure stages 2 and 3 beside the observatory's package
+	$(BIN)/python benchmarks/images.py --peer $(PEER_VENV)/bin/python $(ARGS)
 
 fidelity: $(READY) $(PEER_READY)  ## every instrument and option beside the observatory's package
 	$(BIN)/python benchmarks/fidelity.py --peer $(PEER_VENV)/bin/python $(ARGS)

@@ -35,8 +35,8 @@ from upramp.store.uncal import header_values
 
 ENDING = "i2d"
 CONTEXT = ("CRDS_CTX", "CRDS_VER", "CAL_VCS")
-LOST = ("BKGLEVEL", "BKGSUB")
-"""What is true of an exposure and no longer of the mosaic, off which its sky was taken."""
+LOST = ("BKGLEVEL", "BKGSUB", source_catalog.STEP.keyword)
+"""What is not told of a mosaic: its sky was taken off, and a catalogue is made of it, not it of one."""
 
 
 def association_of(work: CalibrationPlan) -> AssociationFile:

@@ -113,7 +113,12 @@ def test_the_mosaic_and_its_picture(taken):
         assert set(states.values()) == {"COMPLETE"}
         assert (header["ASNTABLE"], header["NDRIZ"]) == (f"{ASN}.json", 3)
         assert header["FILENAME"] == taken.mosaic.name
-        assert "S_MTWCS" not in header and "BKGLEVEL" not in header and "DEGRADED" not in header
+        assert (
+            "S_MTWCS" not in header
+            and "S_SRCCAT" not in header
+            and "BKGLEVEL" not in header
+            and "DEGRADED" not in header
+        )
         assert sci.header["BUNIT"] == "MJy/sr"
         assert set(np.unique(file["CON"].data)) == set(range(8))
         table = file["HDRTAB"].data

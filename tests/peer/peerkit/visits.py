@@ -16,9 +16,9 @@ from upramp.store.associations import write_association
 
 SMALL: Steps = {
     "tweakreg": {"bkg_boxsize": 60, "minobj": 6, "separation": 0.4, "tolerance": 0.25},
-    "source_catalog": {"skip": True},
+    "source_catalog": {"bkg_boxsize": 60},
 }
-"""What a field of a few hundred pixels needs; catalogues have a comparison of their own."""
+"""What a field of a few hundred pixels needs."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class VisitCase:
     @property
     def assignments(self) -> list[str]:
         """The parameters as words for ``--set``."""
-        return assignments({k: v for k, v in self.parameters.items() if k != "source_catalog"})
+        return assignments(self.parameters)
 
     def make(self, folder: Path) -> list[Input]:
         """Draw the rates and their CRDS cache; the same bytes every time."""
