@@ -38,6 +38,9 @@ CONTEXT = ("CRDS_CTX", "CRDS_VER", "CAL_VCS")
 LOST = ("BKGLEVEL", "BKGSUB", source_catalog.STEP.keyword)
 """What is not told of a mosaic: its sky was taken off, and a catalogue is made of it, not it of one."""
 
+OF_LIGHT = ("BUNIT", "PHOTMJSR", "PHOTUJA2", "PIXAR_A2", "PIXAR_SR")
+"""What means nothing of labels."""
+
 
 def association_of(work: CalibrationPlan) -> AssociationFile:
     """The association of a plan for one."""
@@ -104,7 +107,7 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     may_publish(work, stop)
     published.append(_write_mosaic(work, job_id, made, members, course))
     if catalogue is not None:
-        published += _write_catalogue(work, job_id, catalogue, members, course)
+        published += _write_catalogue(work, job_id, catalogue, made, members, course)
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
 
@@ -244,15 +247,17 @@ def _write_catalogue(
     work: CalibrationPlan,
     scratch: str,
     catalogue: source_catalog.Catalogue,
+    mosaic: resample.Resampled,
     members: Sequence[Member],
     course: Course,
 ) -> list[Published]:
-    """The table of sources, and the map of their pixels if there is one."""
+    """The table of sources, and the map of their pixels, which lie as the mosaic's, if there is one."""
     config, source = work.job.config, association_of(work)
     output, durable = config.output.folder, config.store.fsync
     template = named(source.science[0], source.product.name)
     folder = scratch_folder(output, scratch)
-    target = output / template.name.product("cat", "ecsv")
+    [suffix] = [s.params.suffix for s in work.steps if s.step is source_catalog.STEP]
+    target = output / template.name.product(suffix, "ecsv")
     published = [write_catalogue(folder, target, catalogue.columns, catalogue.meta, durable=durable)]
     if catalogue.segments is not None:
         made = write_product(
@@ -262,7 +267,14 @@ def _write_catalogue(
             "segm",
             "SegmentationMapModel",
             {"SCI": catalogue.segments},
-            {**_cards(work, members, course), "SCATFILE": target.name},
+            {
+                **_cards(work, members, course),
+                **dict.fromkeys(LOST),
+                **mosaic.primary,
+                "SCATFILE": target.name,
+            },
+            {**mosaic.sci, **dict.fromkeys(OF_LIGHT)},
+            {"meta": {"wcs": mosaic.wcs}},
             durable=durable,
         )
         published.append(made)

@@ -170,6 +170,12 @@ def test_the_catalogue_has_the_stars_with_their_light(taken):
     with fits.open(taken.output / f"{STEM}_segm.fits") as file:
         assert file["SCI"].data.max() == len(table)
         assert file[0].header["SCATFILE"] == f"{STEM}_cat.ecsv"
+        labels = file["SCI"].header
+    with fits.open(taken.mosaic) as file:
+        image = file["SCI"].header
+    for key in ("CRPIX1", "CRVAL1", "CTYPE1", "CDELT1", "PC1_2", "S_REGION"):
+        assert labels[key] == image[key]
+    assert not {"BUNIT", "PIXAR_SR", "A_ORDER", "CD1_1"} & set(labels)
 
 
 def test_the_ledger_knows_members_and_steps(taken):
