@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from upramp.daemon.config import Config
 from upramp.stages.associations.group import Labels, associate
 from upramp.stages.associations.names import exposure_name
 from upramp.stages.associations.pool import NOTHING, Candidate, Exposure, exposure_from_header
-from upramp.stages.associations.ready import FAILED, WAITING, Readiness, readiness
+from upramp.stages.associations.ready import FAILED, WAITING, Announced, Readiness, announced, readiness
 from upramp.stages.associations.record import SOUND, Association
 from upramp.stages.associations.rules import LEVEL3
 from upramp.store.headers import software
@@ -38,12 +38,16 @@ _PRODUCT = re.compile(r"jw(\d{5})-(?:o(\d{3})|a3001)_")
 
 @dataclass(frozen=True)
 class Case:
-    """One association: where its file is or will be, what it holds, and whether somebody asked for it."""
+    """One association: where its file is or will be, what it holds, and whether somebody asked for it.
+
+    ``heard``: the exposures of its group, as they were known when it was formed.
+    """
 
     file: Path
     association: Association
     requested: bool = False
     group: str = ""
+    heard: Sequence[Exposure] = ()
 
     @property
     def product(self) -> str:
@@ -54,6 +58,11 @@ class Case:
     def members(self) -> dict[str, str]:
         """The members that are needed: name of the exposure -> name of the file."""
         return {exposure_name(m.expname): m.expname for m in self.needed.members}
+
+    @cached_property
+    def announced(self) -> Announced:
+        """What those announce."""
+        return announced(self.needed, self.heard)
 
     @cached_property
     def needed(self) -> Association:
@@ -213,7 +222,7 @@ class Gathering:
                 rules=RULES,
             )
             # where rules differ in nothing but what they ask for, the later one counts
-            cases = {self.file(a): Case(self.file(a), a, group=group) for a in found}
+            cases = {self.file(a): Case(self.file(a), a, False, group, exposures) for a in found}
             self._formed[group] = self._last[group] = list(cases.values())
         return self._formed[group]
 
@@ -262,10 +271,9 @@ class Gathering:
     ) -> Standing:
         """Where an association stands, if nothing came for it in the last ``idle_s`` seconds."""
         if case.requested:
-            heard, unread = [], 0
+            unread = 0
             failed = {name for name in case.members if name in self._failed.get(self.group(name), ())}
         else:
-            heard = list(self._exposures.get(case.group, {}).values())
             failed, unread = self._failed.get(case.group, set()), len(self._unread.get(case.group, ()))
         failed = failed - self._at_work.keys()
         marks = {}
@@ -279,7 +287,7 @@ class Gathering:
         at_work = self._at_work.keys() - beside
         found = readiness(
             case.needed,
-            heard,
+            case.announced,
             done=marks.keys() - at_work,
             failed=failed - beside,
             at_work=at_work,

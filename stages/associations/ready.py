@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from upramp.stages.associations.conditions import Same
@@ -85,9 +85,39 @@ class Readiness:
         return f"{self.state}: {self.facts}"
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What headers announce beyond what was heard of; `announced` makes it.
+
+    Attributes
+    ----------
+    heard : frozenset of str
+        Names of the exposures that were heard of.
+    names : frozenset of str
+        Those that were announced and not heard of.
+    visits : tuple of (Visit, int)
+        Visits of the members with the number of their exposures that were not heard of, named or not.
+    """
+
+    heard: frozenset[str]
+    names: frozenset[str] = frozenset()
+    visits: tuple[tuple[Visit, int], ...] = ()
+
+
+def announced(association: Association, heard: Iterable[Exposure]) -> Announced:
+    """What the headers of an association's members announce, ``heard`` being all that are known."""
+    known = {exposure_name(exposure.file): exposure for exposure in heard}
+    roles = {exposure_name(m.expname): m.exptype for m in association.members}
+    patterned = _patterned(association, known, roles)
+    heard_of = {_SEGMENT.sub("", name) for name in known}
+    named = (n for names in _activities(patterned, _of_one_detector(association)) for n in names)
+    names = frozenset(name for name in named if name not in heard_of)
+    return Announced(frozenset(known), names, tuple(_not_heard(patterned, known)))
+
+
 def readiness(
     association: Association,
-    heard: Iterable[Exposure],
+    heard: Iterable[Exposure] | Announced,
     *,
     done: Collection[str] | None = None,
     failed: Collection[str] = (),
@@ -102,8 +132,9 @@ def readiness(
     ----------
     association : Association
         As it is now, of the exposures that were heard of; or as a file lists it.
-    heard : iterable of Exposure
-        All whose headers are known, members or not, in any order.
+    heard : iterable of Exposure, or Announced
+        All whose headers are known, members or not, in any order; or what they announce, if that was found
+        out before.
     done, failed : collection of str
         Names of exposures (without ending) whose product for this association stands, and of those that
         failed for good. None: all that were heard of are done.
@@ -115,24 +146,21 @@ def readiness(
     idle_s, quiet_s : float
         Seconds since something last arrived for it, and after how many that is taken for the end.
     """
-    known = {exposure_name(exposure.file): exposure for exposure in heard}
+    told = heard if isinstance(heard, Announced) else announced(association, heard)
     roles = {exposure_name(m.expname): m.exptype for m in association.members}
-    finished = known if done is None else done
+    finished = told.heard if done is None else done
     bad = {name for name in roles if name in failed}
     present = {name for name in roles if name in finished} - bad
     rest = roles.keys() - bad - present
-    announced: set[str] = set()
     unheard: tuple[tuple[str, int], ...] = ()
+    out = set(rest)
     if not listed:
-        patterned = _patterned(association, known, roles)
-        named = (n for names in _activities(patterned, _of_one_detector(association)) for n in names)
-        heard_of = {_SEGMENT.sub("", name) for name in known}
-        announced = {name for name in named if name not in heard_of}
-        unheard = _unheard(patterned, known, announced.union(rest - known.keys(), failed))
-        bad |= {name for name in announced if name in failed}
-    working = known if at_work is None else at_work
-    pending = {name for name in (rest | announced) - bad if name in working}
-    missing = (rest | announced) - bad - pending
+        unheard = _unheard(told, told.names.union(rest - told.heard, failed))
+        bad |= {name for name in told.names if name in failed}
+        out |= told.names - bad
+    working = told.heard if at_work is None else at_work
+    pending = {name for name in out if name in working}
+    missing = out - pending
     found = (
         tuple(sorted(present)),
         tuple(sorted(pending)),
@@ -184,10 +212,8 @@ def _activities(members: Sequence[Exposure], one_detector: bool) -> list[list[st
     return announced
 
 
-def _unheard(
-    members: Sequence[Exposure], known: dict[str, Exposure], named: Collection[str]
-) -> tuple[tuple[str, int], ...]:
-    """Visits of the members with exposures that were neither heard of nor are among those named."""
+def _not_heard(members: Sequence[Exposure], known: dict[str, Exposure]) -> Iterator[tuple[Visit, int]]:
+    """Visits of the members, with the number of their exposures that were not heard of."""
     visits = dict.fromkeys(_visit(exposure) for exposure in members)
     places: dict[Visit, dict[int, set[tuple[str, int]]]] = {visit: {} for visit in visits}
     totals = dict.fromkeys(visits, 0)
@@ -197,18 +223,30 @@ def _unheard(
             place = _activity(exposure)[-1], _integer(exposure, "exposure")
             places[visit].setdefault(ordinal, set()).add(place)
             totals[visit] = max(totals[visit], _integer(exposure, "nexposur"))
-    found = []
     for visit, heard in places.items():
         # counts that contradict each other say nothing
-        if not heard or max(heard) > totals[visit] or any(len(at) > 1 for at in heard.values()):
-            continue
-        prefix = f"jw{_name_of_visit(visit)}_"
-        mine = (n for n in named if n.startswith(prefix) and n[len(prefix) + 2 :].startswith(visit[3]))
-        others = {name.rpartition("_")[0] for name in mine}
-        others -= {name.rpartition("_")[0] for name in known}
-        if (count := totals[visit] - len(heard) - len(others)) > 0:
-            found.append((_name_of_visit(visit), count))
+        if heard and max(heard) <= totals[visit] and all(len(at) == 1 for at in heard.values()):
+            yield visit, totals[visit] - len(heard)
+
+
+def _unheard(told: Announced, named: Collection[str]) -> tuple[tuple[str, int], ...]:
+    """Visits with exposures that were neither heard of nor are among those named."""
+    sequences: dict[str, list[str]] = {}
+    for exposure in {_exposure(name) for name in named} - {_exposure(name) for name in told.heard}:
+        start, _, activity = exposure.partition("_")
+        sequences.setdefault(start, []).append(activity[2:])
+    found = []
+    for visit, count in told.visits:
+        name = _name_of_visit(visit)
+        others = sum(sequence.startswith(visit[3]) for sequence in sequences.get(f"jw{name}", ()))
+        if count > others:
+            found.append((name, count - others))
     return tuple(sorted(found))
+
+
+def _exposure(name: str) -> str:
+    """What the names of an exposure have in common, whatever the detector."""
+    return name.rpartition("_")[0]
 
 
 def _detectors(exposure: Exposure) -> tuple[str, ...]:
