@@ -88,9 +88,16 @@ def look_at(desk: Desk, case: Case, why: str) -> Look:
             row["state"] = BUILT
     row["remedy"] = row["remedy"] or None
     row["since"] = old["since"] if old and old["state"] == row["state"] else now
-    is_news = old is None or any(old[name] != value for name, value in row.items())
+    is_news = old is None or bool(_changed(old, row))
     told = _told(case, standing, old, row, handed_on)
     return Look(case, standing, row | {"at": now}, is_news, handed_on, told)
+
+
+def _changed(old: Row, row: Row) -> set[str]:
+    """What is to be recorded. That members of what is built are looked at again, as at each start, is not."""
+    changed = {name for name, value in row.items() if old[name] != value}
+    same = old["state"] == row["state"] == BUILT and not changed - {"present", "pending", "reason"}
+    return set() if same else changed
 
 
 def _is_under_way(desk: Desk, case: Case, old: Row, ready: bool, key: str) -> bool:
