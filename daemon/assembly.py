@@ -94,10 +94,10 @@ def look_at(desk: Desk, case: Case, why: str) -> Look:
 
 
 def _changed(old: Row, row: Row) -> set[str]:
-    """What is to be recorded. That members of what is built are looked at again, as at each start, is not."""
+    """What is to be recorded. That members of what is built are at work again, as at a start, is not yet."""
     changed = {name for name, value in row.items() if old[name] != value}
-    same = old["state"] == row["state"] == BUILT and not changed - {"present", "pending", "reason"}
-    return set() if same else changed
+    built = old["state"] == row["state"] == BUILT and row["pending"]
+    return set() if built and changed <= {"present", "pending", "reason"} else changed
 
 
 def _is_under_way(desk: Desk, case: Case, old: Row, ready: bool, key: str) -> bool:
