@@ -21,6 +21,7 @@ from upramp.stages.core.image import Image
 from upramp.stages.core.preview import draw
 from upramp.stages.core.reference import Loaded, Prepared
 from upramp.stages.core.whole import WholeStep, run_whole
+from upramp.stages.resample.given import Given, given_of
 from upramp.stages.stage2 import bkg_subtract
 from upramp.stages.stage3 import resample
 from upramp.stages.wcs.evaluate import pixel_to_sky
@@ -50,6 +51,7 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     extras = Extras()
     shared: dict[str, Any] = {"extras": extras, "crew": Crew(config.run.threads or cores(), stop)}
     params = {s.name: s.params for s in work.steps}
+    shared[resample.GIVEN] = given_grid(params[resample.STEP.name])
     before = source.read()
     image, ran = run_whole(steps, before, source.meta, references, params, shared)
     states = {s.name: (s.runs, s.reason) for s in work.steps}
@@ -64,6 +66,14 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     wall = {name: state.wall for name, state in ran.items()}
     cpu = {name: state.cpu for name, state in ran.items()}
     return Result(published, states, image.counters, wall, cpu, [])
+
+
+def given_grid(params: resample.Params) -> Given | None:
+    """The grid that resample's ``output_wcs`` names, if it does."""
+    if params.skip or not params.output_wcs:
+        return None
+    tree = transforms.tree_of(params.output_wcs, "steps.resample.output_wcs")
+    return given_of(tree, params.output_wcs, params.output_shape)
 
 
 def image_of(work: CalibrationPlan) -> ImageFile:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from upramp.daemon.images import arrays_of, changed, picture
+from upramp.daemon.images import arrays_of, changed, given_grid, picture
 from upramp.daemon.machine import cores
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
 from upramp.daemon.results import Result, may_publish, prepared, state_cards
@@ -100,7 +100,7 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
         )
     made: resample.Resampled | None = None
     with course.of(combining):
-        made = resample.resample(members, combining.params, crew)
+        made = resample.resample(members, combining.params, crew, given=given_grid(combining.params))
     if made is None:
         raise Unprocessable(f"{source.path.name}: {course.states[combining.name][1]}")
     catalogue = _catalogue(work, made, crew, course)

@@ -136,6 +136,20 @@ def _read(source: Any) -> dict[str, Any]:
             return dict(file.tree)
 
 
+def tree_of(path: str, parameter: str) -> dict[str, Any]:
+    """The tree of an ASDF file that a parameter names.
+
+    Raises
+    ------
+    Misconfigured
+        If it cannot be read.
+    """
+    try:
+        return _read(path)
+    except Exception as error:  # what asdf and its converters raise is anything
+        raise Misconfigured(f"{path} of {parameter} cannot be read: {error}; give an ASDF file") from error
+
+
 def read_wcs(content: bytes, name: str) -> Any:
     """The WCS of a product, from the document in its ASDF extension; None if there is none.
 

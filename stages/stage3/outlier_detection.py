@@ -28,6 +28,7 @@ from upramp.stages.core.extras import Extra
 from upramp.stages.resample.combine import Drizzling
 from upramp.stages.resample.drizzle import extent
 from upramp.stages.resample.grid import Grid
+from upramp.stages.resample.keywords import headers
 from upramp.stages.resample.pixmap import Pixmap, pixmap
 from upramp.stages.stage3 import resample
 from upramp.stages.stage3.members import Change, CommonStep, Mask, Means, Member, groups_of
@@ -131,7 +132,7 @@ class Plan:
     def keep(self, ending: str, arrays: dict[str, np.ndarray], group: Sequence[int]) -> None:
         """Hand out arrays on the grid that are made of some members."""
         members = [self.members[k] for k in group]
-        primary, sci = resample.headers(members, self.grid, self.params.resampling(), self.how.scale_ratio)
+        primary, sci = headers([m.cards for m in members], self.grid, self.how)
         leaves = {"meta": {"wcs": resample.wcs_of(self.grid)}}
         extra = Extra(ending, "ImageModel", arrays, {}, primary, sci=sci, leaves=leaves)
         self.means.keep(members[0].name, extra)

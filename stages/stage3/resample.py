@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from upramp.stages.core.errors import NotApplicable
+from upramp.stages.core.errors import Misconfigured, NotApplicable
 from upramp.stages.core.extras import Extra, extras_of
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
@@ -24,17 +24,19 @@ from upramp.stages.core.step import Context
 from upramp.stages.core.whole import WholeStep
 from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
+from upramp.stages.resample.given import Given
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
+from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.stage3.blend import blend
 from upramp.stages.stage3.members import CombiningStep
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
-ARCSECONDS = 3600.0
+GIVEN = "resample.given"
+"""Under what name a step of stage 2 finds the grid of ``output_wcs`` in what steps share."""
+
 QUICK_LOOKS = frozenset({"FGS_IMAGE", "MIR_IMAGE", "NIS_IMAGE", "NRC_IMAGE"})
 """Exposure types that stage 2 makes an ``i2d`` of."""
-
-_DISTORTION = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
 
 
 @dataclass(frozen=True)
@@ -108,30 +110,25 @@ class Resampled:
     tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
-def footprint(cards: Mapping[str, Any]) -> np.ndarray:
-    """Corners of S_REGION, degrees (n, 2).
+def grid_of(members: Sequence[Member], p: Params, given: Given | None = None) -> tuple[Grid, float]:
+    """The output grid of images, and the side of its pixels over that of the first image's.
+
+    ``given``: the grid of ``output_wcs``, if there is one.
 
     Raises
     ------
-    NotApplicable
-        If there is none.
+    Misconfigured
+        If ``output_wcs`` is asked for and not given.
     """
-    words = str(cards.get("S_REGION") or "").split()
-    try:
-        numbers = [float(w) for w in words[2:]]
-    except ValueError:
-        numbers = []
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise NotApplicable(f"S_REGION {cards.get('S_REGION')!r} is no polygon, so the image has no place")
-    return np.array(numbers).reshape(-1, 2)
-
-
-def grid_of(members: Sequence[Member], p: Params) -> tuple[Grid, float]:
-    """The output grid of images, and the side of its pixels over that of the first image's."""
+    if p.output_wcs and given is None:
+        raise Misconfigured(f"output_wcs = {p.output_wcs!r} has not been read; leave it empty here")
     cards, first = members[0].cards, members[0]
     sky, way = pixel_to_sky(first.wcs), first.wcs
     x, y = way.invert(float(cards["RA_REF"]), float(cards["DEC_REF"]))
     native = pixel_scale(sky, float(x), float(y))
+    if given is not None:
+        own = float(cards.get("PIXAR_SR") or np.radians(native) ** 2)
+        return given, float(np.sqrt(given.area / own))
     ratio = p.pixel_scale / ARCSECONDS / native if p.pixel_scale else p.pixel_scale_ratio
     parity = int(cards.get("VPARITY") or -1)
     angle = p.rotation
@@ -151,6 +148,8 @@ def grid_of(members: Sequence[Member], p: Params) -> tuple[Grid, float]:
 
 def wcs_of(grid: Grid) -> Any:
     """The grid as a gwcs; libraries are imported here because few steps need them."""
+    if isinstance(grid, Given):
+        return grid.wcs
     from astropy.coordinates import ICRS
     from astropy.modeling.models import Pix2Sky_TAN
     from astropy.units import Unit
@@ -168,69 +167,6 @@ def wcs_of(grid: Grid) -> Any:
     wcs.bounding_box = ((-0.5, nx - 0.5), (-0.5, ny - 0.5))
     wcs.pixel_shape = (nx, ny)
     return wcs
-
-
-def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str:
-    """S_REGION of the whole: the convex hull of all corners."""
-    from scipy.spatial import ConvexHull
-
-    corners = np.concatenate(footprints)
-    if len(footprints) > 1:
-        x, y = grid.pixels(corners[:, 0], corners[:, 1])
-        corners = corners[ConvexHull(np.column_stack([x, y])).vertices]
-    return "POLYGON ICRS  " + " ".join(f"{a:.9f} {d:.9f}" for a, d in corners)
-
-
-def headers(
-    members: Sequence[Member], grid: Grid, p: Params, ratio: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the primary and the SCI header get, or lose (None)."""
-    every = [m.cards for m in members]
-    area = np.radians(grid.scale) ** 2
-    seconds = sum(float(c.get("EFFEXPTM") or 0) for c in every)
-    duration = sum(float(c.get("DURATION") or 0) for c in every)
-    primary: dict[str, Any] = {
-        "NDRIZ": pointings(every),
-        "RESWHT": p.weight_type or "none",
-        "PIXFRAC": p.pixfrac,
-        "PXSCLRT": ratio,
-        "S_RESAMP": "COMPLETE",
-        "DURATION": duration,
-    }
-    if len(members) > 1:
-        primary |= {
-            "EFFEXPTM": seconds,
-            "EXPSTART": min(float(c.get("EXPSTART") or 0) for c in every),
-            "EXPEND": max(float(c.get("EXPEND") or 0) for c in every),
-        }
-    sci: dict[str, Any] = {
-        "XPOSURE": seconds,
-        "TELAPSE": duration,
-        "PIXAR_SR": area,
-        "PIXAR_A2": (grid.scale * ARCSECONDS) ** 2,
-        "WCSAXES": 2,
-        "CRPIX1": grid.crpix[0] + 1,
-        "CRPIX2": grid.crpix[1] + 1,
-        "CRVAL1": grid.crval[0],
-        "CRVAL2": grid.crval[1],
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CUNIT1": "deg",
-        "CUNIT2": "deg",
-        "CDELT1": grid.scale,
-        "CDELT2": grid.scale,
-        **{f"PC{i + 1}_{j + 1}": float(grid.pc[i, j]) for i in (0, 1) for j in (0, 1)},
-        "S_REGION": outline([footprint(c) for c in every], grid),
-        **dict.fromkeys(_DISTORTION),
-    }
-    approximation = {k for k in every[0] if k.startswith(("CD1_", "CD2_", "A_", "B_", "AP_", "BP_"))}
-    return primary, {**dict.fromkeys(sorted(approximation)), **sci}
-
-
-def pointings(every: Sequence[Mapping[str, Any]]) -> int:
-    """Exposures that were taken at different times: those of several detectors at once count as one."""
-    keys = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-    return len({tuple(c.get(k) for k in keys) for c in every})
 
 
 def fill_value(text: str) -> float:
@@ -260,6 +196,7 @@ def resample(
     p: Params,
     crew: Crew,
     level: Callable[[Member], float] = sky_of,
+    given: Given | None = None,
 ) -> Resampled:
     """Put images on one grid. One image at a time is in memory, besides the output.
 
@@ -271,13 +208,17 @@ def resample(
     crew : Crew
     level : callable
         The sky to take off an image.
+    given : Given, optional
+        The grid of ``output_wcs``.
 
     Raises
     ------
     NotApplicable
         If an image has no place on the sky.
+    Misconfigured
+        If ``output_wcs`` is asked for and not given.
     """
-    grid, ratio = grid_of(members, p)
+    grid, ratio = grid_of(members, p, given)
     how = Drizzling(p.pixfrac, p.weight_type, ratio, p.enable_err, p.enable_ctx, p.propagate_dq, p.kernel)
     mosaic = Mosaic(grid.shape, how, crew)
     for member in members:
@@ -287,10 +228,11 @@ def resample(
     arrays = mosaic.finish(fill_value(p.fillval))
     if not p.report_var:
         arrays = {k: a for k, a in arrays.items() if not k.startswith("VAR_")}
-    primary, sci = headers(members, grid, p, ratio)
+    every = [m.cards for m in members]
+    primary, sci = headers(every, grid, how)
     tables = {}
     if p.blendheaders:
-        blended = blend([m.cards for m in members])
+        blended = blend(every)
         primary, sci = {**blended.primary, **primary}, {**blended.sci, **sci}
         tables["HDRTAB"] = blended.table
     return Resampled(arrays, primary, sci, wcs_of(grid), grid, tables)
@@ -323,11 +265,8 @@ class Here:
 
 
 def unsupported(params: Any) -> list[str]:
-    """What is asked for and not done."""
-    said = []
-    if params.output_wcs:
-        said.append("output_wcs is not in this version: the grid follows from the images")
-    return said
+    """What is asked for of a mosaic and not done."""
+    return ["single = true is not in this version: one mosaic is made of all images"] if params.single else []
 
 
 def skip_if(meta: ExposureMeta, params: Any) -> str | None:
@@ -344,7 +283,9 @@ def apply(image: Image, context: Context) -> Image:
     if image.wcs is None:
         raise NotApplicable("without a WCS an image has no place on the sky")
     crew = context.shared.get("crew") or Crew()
-    made = resample([Here(image)], replace(context.params, blendheaders=False), crew)
+    made = resample(
+        [Here(image)], replace(context.params, blendheaders=False), crew, given=context.shared.get(GIVEN)
+    )
     units = {name: image.bunit for name in ("SCI", "ERR")}
     extra = Extra(
         "i2d",
@@ -366,7 +307,6 @@ STEP = WholeStep(
     apply=apply,
     skip_if=skip_if,
     pars="pars-resamplestep",
-    unsupported=unsupported,
 )
 
 MOSAIC = CombiningStep(

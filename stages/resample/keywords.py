@@ -1,0 +1,99 @@
+"""Keywords of resampled images: where they lie, how they were made, how long was exposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from upramp.stages.core.errors import NotApplicable
+from upramp.stages.resample.combine import Drizzling
+from upramp.stages.resample.given import Given
+from upramp.stages.resample.grid import Grid
+
+ARCSECONDS = 3600.0
+_DISTORTION = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
+
+
+def footprint(cards: Mapping[str, Any]) -> np.ndarray:
+    """Corners of S_REGION, degrees (n, 2).
+
+    Raises
+    ------
+    NotApplicable
+        If there is none.
+    """
+    words = str(cards.get("S_REGION") or "").split()
+    try:
+        numbers = [float(w) for w in words[2:]]
+    except ValueError:
+        numbers = []
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise NotApplicable(f"S_REGION {cards.get('S_REGION')!r} is no polygon, so the image has no place")
+    return np.array(numbers).reshape(-1, 2)
+
+
+def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str:
+    """S_REGION of the whole: the convex hull of all corners."""
+    from scipy.spatial import ConvexHull
+
+    corners = np.concatenate(footprints)
+    if len(footprints) > 1:
+        x, y = grid.pixels(corners[:, 0], corners[:, 1])
+        corners = corners[ConvexHull(np.column_stack([x, y])).vertices]
+    return "POLYGON ICRS  " + " ".join(f"{a:.9f} {d:.9f}" for a, d in corners)
+
+
+def headers(
+    every: Sequence[Mapping[str, Any]], grid: Grid, how: Drizzling
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the primary and the SCI header get, or lose (None).
+
+    ``every``: the keywords of each image.
+    """
+    area = grid.area if isinstance(grid, Given) else np.radians(grid.scale) ** 2
+    seconds = sum(float(c.get("EFFEXPTM") or 0) for c in every)
+    duration = sum(float(c.get("DURATION") or 0) for c in every)
+    primary: dict[str, Any] = {
+        "NDRIZ": pointings(every),
+        "RESWHT": how.weight_type or "none",
+        "PIXFRAC": how.pixfrac,
+        "PXSCLRT": how.scale_ratio,
+        "S_RESAMP": "COMPLETE",
+        "DURATION": duration,
+    }
+    if len(every) > 1:
+        primary |= {
+            "EFFEXPTM": seconds,
+            "EXPSTART": min(float(c.get("EXPSTART") or 0) for c in every),
+            "EXPEND": max(float(c.get("EXPEND") or 0) for c in every),
+        }
+    sci: dict[str, Any] = {
+        "XPOSURE": seconds,
+        "TELAPSE": duration,
+        "PIXAR_SR": float(area),
+        "PIXAR_A2": float(area * np.degrees(ARCSECONDS) ** 2),
+        "WCSAXES": 2,
+        "CRPIX1": grid.crpix[0] + 1,
+        "CRPIX2": grid.crpix[1] + 1,
+        "CRVAL1": grid.crval[0],
+        "CRVAL2": grid.crval[1],
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CUNIT1": "deg",
+        "CUNIT2": "deg",
+        "CDELT1": grid.scale,
+        "CDELT2": grid.scale,
+        **{f"PC{i + 1}_{j + 1}": float(grid.pc[i, j]) for i in (0, 1) for j in (0, 1)},
+        "S_REGION": outline([footprint(c) for c in every], grid),
+        **dict.fromkeys(_DISTORTION),
+    }
+    approximation = {k for k in every[0] if k.startswith(("CD1_", "CD2_", "A_", "B_", "AP_", "BP_"))}
+    return primary, {**dict.fromkeys(sorted(approximation)), **sci}
+
+
+def pointings(every: Sequence[Mapping[str, Any]]) -> int:
+    """Exposures that were taken at different times: those of several detectors at once count as one."""
+    keys = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+    return len({tuple(c.get(k) for k in keys) for c in every})
