@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from upramp.daemon.machine import cores
-from upramp.daemon.planning import CalibrationPlan
-from upramp.daemon.results import Result, may_publish, prepared, state_cards
+from upramp.daemon.planning import CalibrationPlan, backgrounds_given
+from upramp.daemon.results import Result, association_cards, may_publish, prepared, state_cards
 from upramp.stages.core.extras import Extra, Extras
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
@@ -26,7 +26,8 @@ from upramp.stages.stage2 import bkg_subtract
 from upramp.stages.stage3 import resample
 from upramp.stages.wcs.evaluate import pixel_to_sky
 from upramp.store import transforms
-from upramp.store.image_file import ImageFile
+from upramp.store.association_file import AssociationFile
+from upramp.store.image_file import ImageFile, open_image
 from upramp.store.naming import scratch_folder
 from upramp.store.preview import write_picture
 from upramp.store.products import Published, write_product
@@ -50,6 +51,7 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
             references |= {r: transforms.load(path, r) for r, path in loads.items()}
     extras = Extras()
     shared: dict[str, Any] = {"extras": extras, "crew": Crew(config.run.threads or cores(), stop)}
+    shared[bkg_subtract.BACKGROUNDS] = [background(path) for path in backgrounds_of(work)]
     params = {s.name: s.params for s in work.steps}
     shared[resample.GIVEN] = given_grid(params[resample.STEP.name])
     before = source.read()
@@ -58,7 +60,8 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     states |= {name: (state.state == "COMPLETE", state.reason) for name, state in ran.items()}
     may_publish(work, stop)
     own = {name: changed(image.header[name], before.header.get(name, {})) for name in image.header}
-    own["PRIMARY"] = own.get("PRIMARY", {}) | state_cards(work, states) | SINGLE
+    own["PRIMARY"] = own.get("PRIMARY", {}) | state_cards(work, states)
+    own["PRIMARY"] |= association_cards(work.uncal) if isinstance(work.uncal, AssociationFile) else SINGLE
     if not states[bkg_subtract.STEP.name][0]:
         own["PRIMARY"][bkg_subtract.STEP.keyword] = None  # as with the peer, where nothing is subtracted
     published = [_write(work, job_id, ENDINGS[source.kind], image, own)]
@@ -76,8 +79,25 @@ def given_grid(params: resample.Params) -> Given | None:
     return given_of(tree, params.output_wcs, params.output_shape)
 
 
+def backgrounds_of(work: CalibrationPlan) -> list[Path]:
+    """Files of the background exposures: those that a parameter names, else those of the association."""
+    given = backgrounds_given(work.steps)
+    if given or not isinstance(work.uncal, AssociationFile):
+        return given
+    return [file.path for file in work.uncal.backgrounds]
+
+
+def background(path: Path) -> bkg_subtract.Background:
+    """A background exposure, read."""
+    file = open_image(path)
+    image = file.read()
+    return bkg_subtract.Background(image.sci, image.err, image.dq, file.meta.xstart, file.meta.ystart)
+
+
 def image_of(work: CalibrationPlan) -> ImageFile:
-    """The product of images that a plan is for."""
+    """The product of images that a plan is for, by itself or as an association has it."""
+    if isinstance(work.uncal, AssociationFile):
+        return work.uncal.science[0]
     if not isinstance(work.uncal, ImageFile):
         raise TypeError(f"{work.uncal.path.name} holds no image")
     return work.uncal

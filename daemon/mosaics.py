@@ -18,8 +18,7 @@ import numpy as np
 from upramp.daemon.images import arrays_of, changed, given_grid, picture
 from upramp.daemon.machine import cores
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
-from upramp.daemon.results import Result, may_publish, prepared, state_cards
-from upramp.stages.associations.record import SOUND
+from upramp.daemon.results import Result, association_cards, may_publish, prepared, state_cards
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
@@ -145,17 +144,6 @@ def _in_common(
         Changed(member, replace(change, primary={**change.primary, step.keyword: change.state}))
         for member, change in zip(members, changes, strict=True)
     ]
-
-
-def association_cards(source: AssociationFile) -> dict[str, Any]:
-    """What headers tell of the association that a product belongs to."""
-    association = source.association
-    degraded = association.degraded_status.partition("\n")[0]
-    return {
-        "ASNPOOL": association.asn_pool,
-        "ASNTABLE": source.path.name,
-        "DEGRADED": degraded if degraded and degraded != SOUND else None,
-    }
 
 
 def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> dict[str, Any]:

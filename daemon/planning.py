@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.step import Step
 from upramp.stages.core.whole import WholeStep
 from upramp.stages.stage1 import persistence
+from upramp.stages.stage2 import bkg_subtract
 from upramp.stages.stage3.members import JointStep
 from upramp.store.association_file import AssociationFile, open_association
 from upramp.store.exposure_file import ExposureFile
@@ -202,8 +203,6 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     """
     identity = identify(job.path)
     uncal, pipeline = open_input(job.path, job.config)
-    listed = uncal.science if isinstance(uncal, AssociationFile) else ()
-    members = tuple(sha256_known(file.path) for file in listed)
     clock, crds = time.perf_counter(), crds_of(job.config)
     types = {s.name: s.pars for s in pipeline.steps if s.pars} | {pipeline.name: pipeline.pars}
     found = crds.parameters(uncal.header, types)
@@ -218,7 +217,20 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
     seconds = round(time.perf_counter() - clock, 3)
     with bound(segment_id=uncal.segment_id, exposure_id=uncal.exposure_id):
         log.debug("references_resolved", context=crds.context, references=files, seconds=seconds)
+    members = tuple(sha256_known(path) for path in _listed(uncal, steps))
     return CalibrationPlan(job, identity, uncal, pipeline, steps, crds, params, members)
+
+
+def _listed(uncal: Input, steps: Sequence[PlannedStep]) -> list[Path]:
+    """Files beside the input that products are made of: those of an association, and those of parameters."""
+    files = [file.path for file in uncal.members] if isinstance(uncal, AssociationFile) else []
+    return [*files, *backgrounds_given(steps)]
+
+
+def backgrounds_given(steps: Sequence[PlannedStep]) -> list[Path]:
+    """Background exposures that a parameter names."""
+    step = next((s for s in steps if s.name == bkg_subtract.STEP.name and s.runs), None)
+    return [Path(name) for name in step.params.bkg_list or ()] if step else []
 
 
 def open_input(path: Path, config: Config) -> tuple[Input, pipelines.Pipeline]:
@@ -230,7 +242,8 @@ def open_input(path: Path, config: Config) -> tuple[Input, pipelines.Pipeline]:
         As `plan`.
     """
     if is_association(path.name):
-        return open_association(path, [config.output.folder]), pipelines.IMAGE3
+        asked = open_association(path, [config.output.folder])
+        return asked, pipelines.for_image(asked.meta) if asked.level == 2 else pipelines.IMAGE3
     if kind_of(path.name) in RATES:
         image = open_image(path)
         return image, pipelines.for_image(image.meta)

@@ -10,10 +10,12 @@ from typing import Any
 
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
 from upramp.daemon.reading import refuse_changed
+from upramp.stages.associations.record import SOUND
 from upramp.stages.core.frames import Interrupted
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.core.reference import Prepared
 from upramp.store.asdf_tree import reference_keyword
+from upramp.store.association_file import AssociationFile
 from upramp.store.naming import prepared_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.products import Published
@@ -69,3 +71,14 @@ def state_cards(work: CalibrationPlan, states: Mapping[str, tuple[bool, str]]) -
                 chosen = best.applies and best.name and not best.overridden
                 cards[keyword] = f"crds://{row['name']}" if chosen else row["name"]
     return cards
+
+
+def association_cards(source: AssociationFile) -> dict[str, Any]:
+    """What headers tell of the association that a product belongs to."""
+    association = source.association
+    degraded = association.degraded_status.partition("\n")[0]
+    return {
+        "ASNPOOL": association.asn_pool,
+        "ASNTABLE": source.path.name,
+        "DEGRADED": degraded if degraded and degraded != SOUND else None,
+    }

@@ -41,7 +41,7 @@ from upramp.stages.associations.names import exposure_name
 from upramp.stages.associations.ready import FAILED, WAITING
 from upramp.stages.core.errors import Unprocessable, UprampError
 from upramp.store.associations import read_association
-from upramp.store.naming import is_association
+from upramp.store.naming import association_id, is_association
 
 Row = Mapping[str, Any]
 
@@ -64,11 +64,17 @@ def on_exposure_heard(desk: Desk, event: ExposureHeard) -> Sequence[Event]:
 def on_news(
     desk: Desk, event: SegmentCommitted | FileSkipped | FileFailed | ProductSuperseded
 ) -> Sequence[Event]:
-    """Something became of a file: who waits for it?"""
-    if is_association(event.path.name):
-        return _on_association_news(desk, event)
-    desk.gathering.note(exposure_name(event.path.name), desk.ledger.state)
-    return concerned(desk, event.path)
+    """Something became of a file: who waits for it?
+
+    An association of level 2 is one of its exposure's files.
+    """
+    path = event.path
+    if is_association(path.name):
+        if desk.ledger.state.association(path) or event.segment_id == association_id(path.name):
+            return _on_association_news(desk, event)
+        path = Path(f"{event.segment_id}.fits")
+    desk.gathering.note(exposure_name(path.name), desk.ledger.state)
+    return concerned(desk, path)
 
 
 def on_association_touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:

@@ -18,6 +18,12 @@ from upramp.store.image_file import ImageFile, open_image
 from upramp.store.naming import association_id
 from upramp.store.transforms import read_wcs
 
+KINDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "image2": (("science", "background"), ("rate", "rateints")),
+    "image3": (("science",), ("cal", "crf")),
+}
+"""Type of an association -> what those of its members serve as that are read, and endings of their names."""
+
 
 @dataclass(frozen=True, eq=False)
 class FileMember:
@@ -80,23 +86,36 @@ class AssociationFile:
     product : Product
         What is made.
     science : list of ImageFile
-        Its members that serve as science, in their order.
+        Its members that serve as science, in their order; of level 2, one.
+    backgrounds : list of ImageFile
+        Of level 2: rates of what is to be subtracted.
     """
 
     path: Path
     association: Association
     product: Product
     science: Sequence[ImageFile]
+    backgrounds: Sequence[ImageFile] = ()
 
     @property
     def segment_id(self) -> str:
-        """What the ledger calls it: its name's stem."""
-        return association_id(self.path.name)
+        """What the ledger calls it: its name's stem; of level 2, the exposure, which counts once."""
+        return self.science[0].segment_id if self.level == 2 else association_id(self.path.name)
 
     @property
     def exposure_id(self) -> str:
         """See `segment_id`."""
-        return self.segment_id
+        return self.science[0].exposure_id if self.level == 2 else self.segment_id
+
+    @property
+    def level(self) -> int:
+        """2 for an exposure with its backgrounds, 3 for exposures that are combined."""
+        return self.association.level
+
+    @property
+    def members(self) -> Sequence[ImageFile]:
+        """All files that products are made of."""
+        return [*self.science, *self.backgrounds]
 
     @property
     def meta(self) -> ExposureMeta:
@@ -120,21 +139,26 @@ def open_association(path: Path, folders: Sequence[Path] = ()) -> AssociationFil
         If something cannot be read for the time being.
     """
     association = read_association(path)
-    if association.asn_type != "image3":
+    if association.asn_type not in KINDS:
         raise Unprocessable(
             f"{path.name} is of type {association.asn_type}, which is not in this version; "
-            "image3 associations are combined"
+            f"it takes {' and '.join(KINDS)}"
         )
     if len(association.products) != 1:
         raise Unprocessable(
             f"{path.name} lists {len(association.products)} products; give each a file of its own"
         )
     [product] = association.products
-    places = member_paths(path, association, folders, only=("science",))
-    science = [open_image(places[m.expname]) for m in product.of("science")]
-    for file in science:
-        if file.kind not in ("cal", "crf") or file.meta.nints != 1:
+    roles, endings = KINDS[association.asn_type]
+    places = member_paths(path, association, folders, only=roles)
+    science, backgrounds = (
+        [open_image(places[m.expname]) for m in product.of(role) if role in roles]
+        for role in ("science", "background")
+    )
+    for file in (*science, *backgrounds):
+        if file.kind not in endings or (association.level == 3 and file.meta.nints != 1):
             raise Unprocessable(
-                f"{path.name}: {file.path.name} is no calibrated image; list products that end in _cal.fits"
+                f"{path.name}: {file.path.name} is no image of the kind that {association.asn_type} takes; "
+                f"list products that end in {' or '.join(f'_{ending}.fits' for ending in endings)}"
             )
-    return AssociationFile(path, association, product, science)
+    return AssociationFile(path, association, product, science, backgrounds)

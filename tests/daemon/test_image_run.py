@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +145,29 @@ def test_once_more_and_after_a_loss(drawn):
     drawn.run(drawn.uncal)
     assert drawn.product("rate").stat().st_mtime_ns == before["rate"]
     np.testing.assert_array_equal(fits.getdata(drawn.product("cal"), "SCI"), first)
+
+
+def test_backgrounds_of_an_association_are_subtracted(drawn):
+    """The exposure's own rates as background leave nothing; and the exposure counts once."""
+    asked = drawn.output / "jw01234-o001_image2_00001_asn.json"
+    rate, other = drawn.product("rate"), drawn.output / f"{drawn.stem.replace('00001_', '00002_')}_rate.fits"
+    shutil.copy(rate, other)
+    members = [{"expname": rate.name, "exptype": "science"}, {"expname": other.name, "exptype": "background"}]
+    asked.write_text(
+        json.dumps({"asn_type": "image2", "products": [{"name": drawn.stem, "members": members}]})
+    )
+    drawn.run(asked)
+    with fits.open(drawn.product("cal")) as cal:
+        good = cal["DQ"].data & DO_NOT_USE == 0
+        assert np.abs(cal["SCI"].data[good]).max() < 1e-3
+        header = cal[0].header
+        assert (header["S_BKDSUB"], header["ASNTABLE"]) == ("COMPLETE", asked.name)
+    with Ledger.open(drawn.output / "ledger") as ledger:
+        made = [p for p in ledger.latest("products") if p["path"] == str(drawn.product("cal"))]
+    [product] = [p for p in made if p["state"] == "current"]
+    assert product["segment_id"] == f"{drawn.stem}_rate"
+    assert [Path(one["path"]).name for one in product["inputs"]] == [asked.name, rate.name, other.name]
+    before = drawn.product("cal").stat().st_mtime_ns
+    drawn.run(rate)  # what was asked for goes on counting
+    drawn.run(asked)
+    assert drawn.product("cal").stat().st_mtime_ns == before
