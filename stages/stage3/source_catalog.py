@@ -223,6 +223,8 @@ def make(
 ) -> Catalogue:
     """Find and measure the sources of a mosaic, which stays as it is.
 
+    Besides it, memory holds up to nine arrays of its size.
+
     Parameters
     ----------
     made : Resampled

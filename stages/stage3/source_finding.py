@@ -73,7 +73,7 @@ def _plain(values: Any) -> np.ndarray:
 
 
 def _segments(image: Levels, err: np.ndarray, mask: np.ndarray, how: Finding, crew: Crew) -> Found | None:
-    threshold = np.float32(how.snr_threshold) * image.spread
+    threshold = np.multiply(image.spread, np.float32(how.snr_threshold), out=image.spread)
     parts = segments(image.values, err, mask, threshold, how.kernel_fwhm, how.segment, crew)
     if parts is None:
         return None
