@@ -129,7 +129,7 @@ def test_run_then_ask_about_it(upramp, workshop):
     assert shown.out == "nobody.fits went into 0 products\n"
     assert upramp("provenance", "nothing_rate.fits").code == 1
 
-    assert upramp("run", "incoming", "--output", "out", "--force").code == 1
+    assert upramp("run", "incoming", "--output", "out", "--force", "--until", "stage1").code == 1
     assert len(workshop.calibrator.calibrated) == 2
 
 
