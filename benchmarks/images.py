@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import children
+import numpy as np
 from astropy.io import fits
 from results import as_text, between
 
@@ -32,6 +33,8 @@ from peerkit.visits import associate
 from upramp.simulate.cache import Cache
 from upramp.simulate.observation import Observation
 from upramp.simulate.visit import Visit
+from upramp.store.association_file import FileMember
+from upramp.store.image_file import open_image
 
 WORK = Path("/var/tmp/upramp-images")
 LEAST, GROWTH = 4.0, 0.2
@@ -70,7 +73,7 @@ def peers(sources: Sequence[Input], interpreter: Path, work: Path) -> tuple[list
     for one, path in zip(made, images, strict=True):
         path.hardlink_to(product(one, "cal"))
     asked = associate(folder, images, sources[0])
-    [mosaic] = peer.results([Job(asked, {"source_catalog": {"skip": True}}, pipeline="image3")], processes=1)
+    [mosaic] = peer.results([Job(asked, {}, pipeline="image3")], processes=1)
     for one in (*made, mosaic):
         if trouble := failure(one):
             raise RuntimeError(f"the peer: {trouble}")
@@ -149,6 +152,10 @@ def main() -> int:
         ratios += [other / own] if theirs else []
         told = [f"{other:.1f}", f"{own:.2f}", f"{other / own:.1f}"] if theirs else ["", f"{own:.2f}", ""]
         rows.append([what, *told, f"{mb:.0f}"])
+    crf = sorted((work / "ours" / "out").glob("*_crf.fits"))
+    astray = visit(options.size, 4).astray([FileMember(open_image(path)).wcs for path in crf])
+    worst = float(np.hypot(*astray.T).max())
+    rows.append(["tweakreg, largest error of a pointing, mas", "", f"{worst:.2f}", "", ""])
     peaks = []
     for count in options.members:
         wall, mb = peak(count, asked, work)
@@ -158,7 +165,9 @@ def main() -> int:
     for page in options.fill:
         page.write_text(between(page.read_text(), "images", "images.py", as_text(rows, markdown=True)))
     if options.json:
-        options.json.write_text(json.dumps({"rows": rows, "ratios": ratios, "peaks": peaks}, indent=1))
+        options.json.write_text(
+            json.dumps({"rows": rows, "ratios": ratios, "peaks": peaks, "astray": worst}, indent=1)
+        )
     grown = bool(peaks) and max(peaks) > (1 + GROWTH) * min(peaks)
     return int(grown or any(ratio < LEAST for ratio in ratios))
 

@@ -128,6 +128,20 @@ class Visit:
         image = sky.paint((o.ny, o.nx), x[seen], y[seen], light, background=level, width=self.width)
         return np.asarray(image * chip.cut(o.window).flat, np.float32)
 
+    def astray(self, found: Sequence[Any]) -> np.ndarray:
+        """How far the middle of each exposure is from where it was taken, by its WCS: mas (n, 2).
+
+        On the sky along right ascension and declination, with respect to the first.
+        """
+        off = []
+        for wcs, (true, _) in zip(found, self.observations(), strict=True):
+            middle = (true.nx - 1) / 2, (true.ny - 1) / 2
+            here, there = (
+                pixel_to_sky(w)(*middle) for w in (wcs, wcs_of(true, self._reference(true.detector)))
+            )
+            off.append(((here[0] - there[0]) * np.cos(np.radians(there[1])), here[1] - there[1]))
+        return (np.array(off) - off[0]) * 1e3 * ARCSECONDS
+
     def _reference(self, name: str) -> Observation:
         """The observation that the detector's distortion is drawn for."""
         return replace(self.first, detector=name)

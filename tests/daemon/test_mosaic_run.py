@@ -126,6 +126,17 @@ def test_the_mosaic_and_its_picture(taken):
         assert header["EXPMID"] == pytest.approx(np.mean(table["EXPMID"]), abs=1e-9)
 
 
+def test_pointings_are_mended(taken):
+    """With respect to the first exposure, to a twentieth of a pixel; headers told them up to 40 mas wrong."""
+    crf = [taken.output / o.file_name().replace("_uncal", "_o001_crf") for o, _ in taken.visit.observations()]
+    cal = [taken.output / o.file_name().replace("_uncal", "_cal") for o, _ in taken.visit.observations()]
+    mended, before = (
+        taken.visit.astray([FileMember(open_image(path)).wcs for path in paths]) for paths in (crf, cal)
+    )
+    assert np.hypot(*before.T).max() > 10
+    assert np.hypot(*mended.T).max() < ONE.layout.scale * 1e3 / 20
+
+
 def test_stars_lie_where_they_were_put_and_shine_as_they_do(taken):
     """Pointings that headers told wrong by 20 mas are mended, with respect to the first exposure."""
     with fits.open(taken.mosaic) as file:
