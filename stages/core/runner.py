@@ -297,11 +297,12 @@ def _work(
     threads, arenas, report = means.threads, means.arenas, means.report
     per_thread = means.budget // threads
     edge = margin(job.stations)
+    share = -(-threads // max(len(tiles), 1))  # threads for a tile
     blocks = [
-        (k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge, threads)
+        (k, *b) for k, tile in enumerate(tiles) for b in cut_blocks(job, *tile, per_thread, edge, share)
     ]
-    widths = [span(job, *columns, edge) for _, _, columns in blocks]
-    size = max((window_bytes(job, x1 - x0, per_thread, edge) for x0, x1 in widths), default=0)
+    spans = {span(job, *columns, edge) for _, _, columns in blocks}
+    size = max((window_bytes(job, x1 - x0, per_thread, edge) for x0, x1 in spans), default=0)
 
     def one(block: tuple[int, tuple[int, int], tuple[int, int]]) -> None:
         clock = _Clock()

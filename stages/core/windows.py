@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -85,14 +86,15 @@ def cut_blocks(
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Strips of rows, and where even one row is too large, of columns: whole fours of them.
 
-    The outputs of mid-infrared detectors take turns along a row, so that four columns are read at once. Of
-    few strips there are as many for one thread as for another, unless they would be little more than margin.
+    The outputs of mid-infrared detectors take turns along a row, so that four columns are read at once. A
+    strip is worth a batch at least. Of few strips there are as many for one thread as for another, unless
+    they would be little more than margin.
     """
     width = max(columns.stop - columns.start, 1)
     lag = 2 * edge + 2
     while width > LEAST_COLUMNS and row_bytes(job, width + 2 * edge) * lag > per_thread:
         width = -(-width // 8) * 4
-    height = max(STRIP_ROWS, 16 * edge)
+    height = max(STRIP_ROWS, 16 * edge, BATCH_BYTES // row_bytes(job, min(width + 2 * edge, job.meta.nx)))
     strips = -(-(rows.stop - rows.start) // height)
     if 0 < strips < FEW * threads:
         even = -(-strips // threads) * threads
@@ -113,7 +115,7 @@ def capacity(job: Job, columns: int, per_thread: int, edge: int) -> int:
     """Rows of a window: a batch, and those that lag behind."""
     row = row_bytes(job, columns)
     lag = 2 * edge
-    batch = max(8, min(BATCH_BYTES // row, STRIP_ROWS))
+    batch = min(max(8, BATCH_BYTES // row), max(STRIP_ROWS, job.meta.ny))
     return max(1, min(batch, per_thread // row - lag)) + lag
 
 
@@ -129,14 +131,14 @@ def _row_arrays(job: Job, columns: int, rows: int) -> list[Spec]:
         one = (rows, *between, columns)
         specs.append((f"outputs/{name}", one, dtype))
         if columns < m.nx:
-            specs.append((f"trimmed/{name}", (int(np.prod(one)),), dtype))
+            specs.append((f"trimmed/{name}", (prod(one),), dtype))
     return specs
 
 
 def _bytes(spec: Spec) -> int:
     """Bytes of an array, rounded up to a cache line."""
     _, shape, dtype = spec
-    return -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64
+    return -(-prod(shape) * np.dtype(dtype).itemsize // 64) * 64
 
 
 def window_bytes(job: Job, columns: int, per_thread: int, edge: int) -> int:
@@ -150,7 +152,7 @@ def make_window(arena: np.ndarray, job: Job, columns: int, per_thread: int, edge
     at = 0
     for spec in _row_arrays(job, columns, capacity(job, columns, per_thread, edge)):
         name, shape, dtype = spec
-        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        count = prod(shape) * np.dtype(dtype).itemsize
         found[name] = arena[at : at + count].view(dtype).reshape(shape)
         at += _bytes(spec)
 

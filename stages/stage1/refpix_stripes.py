@@ -45,6 +45,24 @@ def runs(which: np.ndarray) -> list[tuple[int, int]]:
 
 
 @kernel
+def pick(frame, source, across, nothing, out):
+    """Fill ``out`` with lines of ``frame``: columns if ``across``, else rows.
+
+    ``source`` (int64) tells for each of its lines which one it is; -1 for none, which becomes ``nothing``.
+    """
+    for y in range(out.shape[0]):
+        line = out[y]
+        if across:
+            found = frame[y]
+            for x in range(out.shape[1]):
+                line[x] = found[source[x]] if source[x] >= 0 else nothing
+        elif source[y] >= 0:
+            line[:] = frame[source[y]]
+        else:
+            line[:] = nothing
+
+
+@kernel
 def subtract(data, levels, row_lanes, column_lanes, y0, x0, i0):
     """Subtract the level of each pixel's lane from rows of ramps in place, in single precision.
 
@@ -106,21 +124,21 @@ def put_together(meta: ExposureMeta) -> tuple[ExposureMeta, Callable[[Ramps, Cre
     """The exposure with its superstripes put together, and the work on frames that does it."""
     new, to, of = together(meta)
     across = abs(meta.slowaxis) == 1
-    target = np.s_[:, to] if across else np.s_[to]
-    source = np.s_[:, of] if across else np.s_[of]
+    source = np.full(new.nx if across else new.ny, -1)
+    source[to] = of
 
     def assemble(ramps: Ramps, crew: Crew) -> None:
         def one(place: tuple[int, int]) -> None:
-            frame = np.full((new.ny, new.nx), np.nan, np.float32)
-            frame[target] = ramps.read(*place)[source]
-            flags = np.zeros((new.ny, new.nx), np.uint8)
-            flags[target] = ramps.read_flags(*place)[source]
+            frame = np.empty((new.ny, new.nx), np.float32)
+            pick(ramps.read(*place), source, across, np.float32(np.nan), frame)
+            flags = np.empty((new.ny, new.nx), np.uint8)
+            pick(ramps.read_flags(*place), source, across, np.uint8(0), flags)
             ramps.write(*place, frame)
             ramps.write_flags(*place, flags)
 
         crew.each(one, itertools.product(range(meta.nints), range(meta.ngroups)))
-        pdq = np.full((new.ny, new.nx), REFERENCE_PIXEL, np.uint32)
-        pdq[target] = ramps.pdq[source]
+        pdq = np.empty((new.ny, new.nx), np.uint32)
+        pick(ramps.pdq, source, across, np.uint32(REFERENCE_PIXEL), pdq)
         ramps.pdq[: new.ny, : new.nx] = pdq
         ramps.cut(new)
 

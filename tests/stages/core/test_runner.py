@@ -316,15 +316,17 @@ def test_blocks_cover_all_pixels_once(ny, nx, edge, threads, budget):
     blocks = windows.cut_blocks(job, slice(0, ny), slice(0, nx), budget, edge, threads)
     seen = np.zeros((ny, nx), int)
     for (y0, y1), (x0, x1) in blocks:
-        assert y1 - y0 <= max(windows.STRIP_ROWS, 16 * edge)
         seen[y0:y1, x0:x1] += 1
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize(("ny", "heights"), [(64, [32, 32]), (160, [40] * 4), (4, [4]), (2048, [64] * 32)])
-def test_every_thread_has_as_many_strips(ny, heights):
-    job = windows.Job(describe(1, 2, ny, 8), [], {}, fill=None, drain=None, drain_name="")
-    blocks = windows.cut_blocks(job, slice(0, ny), slice(0, 8), 1 << 30, 1, threads=2)
+@pytest.mark.parametrize(
+    ("ny", "nx", "heights"),
+    [(64, 8, [32, 32]), (160, 8, [80, 80]), (4, 8, [4]), (2048, 8, [1024] * 2), (2048, 2048, [64] * 32)],
+)
+def test_every_thread_has_as_many_strips(ny, nx, heights):
+    job = windows.Job(describe(2, 10, ny, nx), [], {}, fill=None, drain=None, drain_name="")
+    blocks = windows.cut_blocks(job, slice(0, ny), slice(0, nx), 1 << 30, 1, threads=2)
     assert [y1 - y0 for (y0, y1), _ in blocks] == heights
 
 
@@ -336,12 +338,14 @@ def test_every_thread_has_as_many_strips(ny, heights):
     threads=st.integers(1, 3),
     budget=st.sampled_from([1, 10_000, 40_000, 300_000, 128 << 20]),
     looked_at=st.sampled_from([1, 5000, 32 << 20]),
+    batch=st.sampled_from([1, 3 << 20]),
 )
-def test_any_plan_gives_what_whole_arrays_give(size, names, cuts, threads, budget, looked_at):
+def test_any_plan_gives_what_whole_arrays_give(size, names, cuts, threads, budget, looked_at, batch):
     meta = describe(*size)
     data = counts(meta)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "SURVEY_BYTES", looked_at)
+        patch.setattr(windows, "BATCH_BYTES", batch)
         _, steps = chain(meta, names)
         sink = Collect(meta)
         report = runner.run(Frames(data), sink, meta, steps, threads=threads, budget_bytes=budget, cuts=cuts)
@@ -411,7 +415,8 @@ def workers():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_stop_interrupts_and_leaves_no_thread(threads):
+def test_stop_interrupts_and_leaves_no_thread(monkeypatch, threads):
+    monkeypatch.setattr(windows, "BATCH_BYTES", 1)
     meta = describe(1, 2, 700, 4)
     asked = Counter()
 

@@ -153,6 +153,7 @@ def test_fused_is_step_by_step(
         every = {"threads": 1, "cuts": range(1, 20), "budget_bytes": 1 << 30}
         single = calibrate(through, data, refs, pipeline, every, **facts)
         patch.setattr(windows, "STRIP_ROWS", strip)
+        patch.setattr(windows, "BATCH_BYTES", 1)
         patch.setattr(runner, "SURVEY_BYTES", looked_at)
         options = {"threads": threads, "cuts": cuts, "budget_bytes": budget}
         fused = calibrate(through, data, refs, pipeline, options, **facts)
