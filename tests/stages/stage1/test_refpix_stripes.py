@@ -11,7 +11,7 @@ from upramp.stages.core import runner
 from upramp.stages.core.stripes import Stripes, lines
 from upramp.stages.stage1 import refpix_stripes
 from upramp.stages.stage1.refpix import STEP
-from upramp.stages.stage1.refpix_stripes import runs, strips
+from upramp.stages.stage1.refpix_stripes import pick, runs, strips
 
 DNU, REFERENCE_PIXEL = 1, 1 << 31
 
@@ -152,3 +152,15 @@ def test_strips_hold_all_flagged_pixels():
 def test_runs():
     assert runs(np.array([True, True, False, True])) == [(0, 2), (3, 4)]
     assert runs(np.zeros(3, bool)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.uint32])
+@pytest.mark.parametrize("across", [False, True])
+def test_lines_are_picked(dtype, across):
+    frame = np.random.default_rng(7).integers(0, 200, (6, 9)).astype(dtype)
+    source = np.array([3, -1, 0, 5, 5, -1])
+    out = np.empty((6, 6) if across else (6, 9), dtype)
+    pick(frame, source, across, dtype(77), out)
+    lines = frame.T if across else frame
+    expected = np.array([lines[k] if k >= 0 else np.full_like(lines[0], 77) for k in source])
+    np.testing.assert_array_equal(out, expected.T if across else expected)
