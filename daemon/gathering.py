@@ -129,6 +129,7 @@ class Gathering:
         self.patience: dict[str, int] = {}
         self._exposures: dict[str, dict[str, Exposure]] = {}
         self._groups: dict[str, str] = {}
+        self._alone: set[str] = set()  # exposures that no rule takes; they count among those of their visit
         self._formed: dict[str, list[Case]] = {}
         self._last: dict[str, list[Case]] = {}
         self._files: dict[str, dict[str, None]] = {}
@@ -179,6 +180,10 @@ class Gathering:
         self._unread.get(before, set()).discard(name)
         self._groups[name] = group
         self._exposures.setdefault(group, {})[name] = exposure
+        if any(rule.key(exposure) is not None for rule in RULES):
+            self._alone.discard(name)
+        else:
+            self._alone.add(name)
         self._formed.pop(before, None)
         self._formed.pop(group, None)
         return True
@@ -214,15 +219,16 @@ class Gathering:
     def formed(self, group: str) -> list[Case]:
         """The associations of a group's exposures."""
         if group not in self._formed:
-            exposures = [exposure for _, exposure in sorted(self._exposures.get(group, {}).items())]
+            known = dict(sorted(self._exposures.get(group, {}).items()))
             found = associate(
-                exposures,
+                [exposure for name, exposure in known.items() if name not in self._alone],
                 discover=self.config.across_observations,
                 labels=Labels(code_version=software()),
                 rules=RULES,
             )
             # where rules differ in nothing but what they ask for, the later one counts
-            cases = {self.file(a): Case(self.file(a), a, False, group, exposures) for a in found}
+            heard = tuple(known.values())
+            cases = {self.file(a): Case(self.file(a), a, False, group, heard) for a in found}
             self._formed[group] = self._last[group] = list(cases.values())
         return self._formed[group]
 

@@ -546,6 +546,17 @@ def test_observations_of_a_program_are_combined_where_that_is_asked_for(observat
     assert sorted(product[8:13] for product, _ in observatory.calibrator.built) == ["a3001", "o001_", "o002_"]
 
 
+def test_exposures_of_other_modes_count_among_those_of_their_visit(observatory):
+    observatory.start()
+    observatory.arrive(observatory.expose(1, 1, NUMDTHPT=1, NEXPOSUR=2, SUBARRAY="SUB64P"))
+    assert (observatory.row["state"], observatory.row["unheard"]) == ("waiting", 1)
+    grism = HEADER | {"EXP_TYPE": "NRC_WFSS", "ACT_ID": "02", "EXPCOUNT": 2, "NEXPOSUR": 2}
+    grism |= {"EXPOSURE": "1", "DETECTOR": "NRCA1"}
+    path = observatory.shop.write("jw01234001001_02102_00001_nrca1_uncal.fits", header=grism)
+    observatory.arrive(path)
+    assert (observatory.row["state"], observatory.row["members"]) == ("built", 1)
+
+
 def test_stages_before_combine_nothing(observatory):
     observatory.set(run={"until": "stage2"})
     observatory.start()
