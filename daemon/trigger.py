@@ -119,8 +119,8 @@ def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
                 gathering.ask(*asked)
             if row["state"] != BUILT:
                 touched[Path(row["file"])] = None
-    # what arrived meanwhile is to be seen before quiet time can be over
-    gathering.quiet_from = desk.clock() + desk.settings.config.watch.rescan_s
+    if touched:  # what arrived meanwhile is to be seen before quiet time can be over
+        gathering.quiet_from = desk.clock() + desk.settings.config.watch.rescan_s
     return [AssociationTouched(of, why="resumed") for of in touched]
 
 
