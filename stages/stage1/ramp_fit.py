@@ -183,6 +183,7 @@ def fit_rows(
     medians = np.empty(BLOCK, np.float32)
     everything, common = np.empty((2, BLOCK), np.uint32)
     per_read, per_step = np.empty((2, nints))
+    alone = ngroups == 1 and zeros.size == 0  # a ramp is its group, over the time of that
     for i in range(nints):
         n = ends[i, 1] - ends[i, 0]
         per_read[i] = 1.0 / (group_time**2 * max(n**3 - n, 1))
@@ -231,6 +232,14 @@ def fit_rows(
                     for b in range(width):
                         rates[b] += 0.0 if spoiled[b] else medians[b] / group_time
                         target[b] = slopes[b] / group_time
+                elif alone:
+                    values, line, target = data[r, i, 0, span], gdq[r, i, 0, span], sci[r, i, span]
+                    for b in range(width):
+                        usable = pixels[b] & DO_NOT_USE == 0 and noise2[b] > 0
+                        spoiled[b] = line[b] != 0 or np.isnan(values[b]) or not usable
+                    for b in range(width):
+                        rates[b] += 0.0 if spoiled[b] else np.float64(values[b]) / first_time
+                        target[b] = np.float64(values[b]) / first_time
                 for b in range(width):
                     if spoiled[b]:
                         c = first + b
@@ -269,13 +278,18 @@ def fit_rows(
                 t_sci, t_err, t_dq = sci[r, i, span], err[r, i, span], dq[r, i, span]
                 t_p, t_r = var_p[r, i, span], var_r[r, i, span]
                 any_spoiled = False
+                cubes_each = 6.0 if alone else 1.0  # one group weighs as much as two
+                steps_each = first_time * per_step[0] if alone else per_step[0] / per_step[i]
                 for b in range(width):
                     read, poisson = noise_r[b] * per_read[i], noise_p[b] * per_step[i]
-                    t_err[b], t_p[b], t_r[b], t_dq[b] = np.sqrt(read + poisson), poisson, read, pixels[b]
-                    w = 0.0 if spoiled[b] else 1.0 / read
+                    if alone:
+                        read, poisson = noise_r[b] / first_time**2, noise_p[b] / first_time
+                    t_r[b], t_p[b], t_dq[b] = read / cubes_each, poisson, pixels[b]
+                    t_err[b] = np.sqrt(read / cubes_each + poisson)
+                    w = 0.0 if spoiled[b] else cubes_each / read
                     inverse_r[b] += w
                     kept_r[b] += w
-                    inverse_p[b] += 0.0 if spoiled[b] else per_step[0] / per_step[i]
+                    inverse_p[b] += 0.0 if spoiled[b] else steps_each
                     weighted[b] += 0.0 if spoiled[b] else w * t_sci[b]
                     any_spoiled |= spoiled[b]
                     everything[b] |= np.uint32(0) if spoiled[b] else pixels[b]
