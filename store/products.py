@@ -29,7 +29,7 @@ from upramp.store.tables import structured, table
 
 __all__ = ["RAMP_KINDS", "ProductWriter", "Published", "clean_scratch", "write_product"]
 
-FLUSH_S = 0.2  # pause between two rounds of writing back
+FLUSH_S = 0.05  # pause between two rounds of writing back
 _ARRAYS = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE")
 _WITH_UNIT = ("SCI", "ERR")
 _RATE_UNIT, _RAMP_UNIT = "DN/s", "DN"
