@@ -381,7 +381,7 @@ ROWS: tuple[Row, ...] = (
         "median_image, NIRCam time series of images, by the flux of the star",
         replace(IMAGES, stars=0, effects=lambda o: (Flicker(o), Distortion(), Target())),
         919,
-        options={"background_method": "median_image", **SAVED},
-        products=PRODUCTS,
+        options={"background_method": "median_image", "save_mask": True, "save_background": True},
+        products=PRODUCTS[:-1],
     ),
 )
