@@ -11,6 +11,7 @@ from upramp.stages.core.errors import NotApplicable
 from upramp.stages.resample.combine import Drizzling
 from upramp.stages.resample.given import Given
 from upramp.stages.resample.grid import Grid
+from upramp.stages.resample.outline import clipped, union
 
 ARCSECONDS = 3600.0
 _DISTORTION = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
@@ -34,15 +35,12 @@ def footprint(cards: Mapping[str, Any]) -> np.ndarray:
     return np.array(numbers).reshape(-1, 2)
 
 
-def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str:
-    """S_REGION of the whole: the convex hull of all corners."""
-    from scipy.spatial import ConvexHull
-
-    corners = np.concatenate(footprints)
-    if len(footprints) > 1:
-        x, y = grid.pixels(corners[:, 0], corners[:, 1])
-        corners = corners[ConvexHull(np.column_stack([x, y])).vertices]
-    return "POLYGON ICRS  " + " ".join(f"{a:.9f} {d:.9f}" for a, d in corners)
+def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str | None:
+    """S_REGION of the whole: a polygon around all footprints as far as the grid reaches, or several."""
+    seen = [np.column_stack(grid.pixels(f[:, 0], f[:, 1])) for f in footprints]
+    rings = [grid.sky(r[:, 0], r[:, 1]) for r in union([clipped(s, grid.shape) for s in seen])]
+    polygons = [" ".join(f"{a % 360:.9f} {d:.9f}" for a, d in zip(*ring, strict=True)) for ring in rings]
+    return "  ".join(f"POLYGON ICRS  {polygon}" for polygon in polygons) or None
 
 
 def headers(
