@@ -54,6 +54,7 @@ def main(folder: Path, size: int, command: str = "upramp demo") -> int:
     config = replace(
         Config(),
         output=Output(folder=output),
+        run=replace(Config().run, until="stage1"),  # the truth is that of rates
         crds=Crds(path=visit.cache, context=visit.context, offline=True),
     )
     summary = oneshot.run(

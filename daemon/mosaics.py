@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
 from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
+from upramp.stages.stage3.source_columns import Column
 from upramp.store.association_file import AssociationFile, FileMember
-from upramp.store.catalogues import write_catalogue
+from upramp.store.catalogues import read_catalogue, write_catalogue
 from upramp.store.cubes import DiskCube
 from upramp.store.image_file import ImageFile
 from upramp.store.naming import InputName, scratch_folder
@@ -83,10 +85,17 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
         place = f"{job_id}-{product.suffix}-{name}"
         published.append(_write_extra(work, place, named(files[name], stem_of(files[name])), product))
 
-    means = Means(crew, room=lambda shape: DiskCube(shape, scratch), keep=keep)
+    means = Means(
+        crew,
+        text=lambda path: Path(path).read_text(),
+        table=read_catalogue,
+        room=lambda shape: DiskCube(shape, scratch),
+        keep=keep,
+    )
     for step in work.steps:
         if isinstance(step.step, CommonStep):
             members = _in_common(step, step.step, members, means, course)
+            published += _write_tables(work, job_id, files, members)
     if course.states.get(outlier_detection.STEP.name, (False,))[0]:
         for member in members:
             may_publish(work, stop)
@@ -183,6 +192,21 @@ def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member:
         durable=config.store.fsync,
     )
     picture(made.path, image.sci, image.dq, image.wcs)
+    return made
+
+
+def _write_tables(
+    work: CalibrationPlan, job_id: str, files: Mapping[str, ImageFile], members: Sequence[Member]
+) -> list[Published]:
+    """Catalogues of single exposures that the last step handed out."""
+    config, made = work.job.config, []
+    for member in members:
+        tables = member.change.tables if isinstance(member, Changed) else {}
+        for ending, columns in tables.items():
+            target = config.output.folder / f"{stem_of(files[member.name])}_{ending}.ecsv"
+            folder = scratch_folder(config.output.folder, f"{job_id}-{target.name}")
+            own = [Column(name, np.asarray(values)) for name, values in columns.items()]
+            made.append(write_catalogue(folder, target, own, {}, durable=config.store.fsync))
     return made
 
 

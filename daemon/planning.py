@@ -38,6 +38,9 @@ log = get_logger()
 AnyStep = Step | WholeStep[Any] | JointStep
 Input = ExposureFile | AssociationFile
 
+FILES = ("abs_refcat", "catfile", "skylist", "output_wcs")
+"""Parameters that name files which products are made of."""
+
 RATES = frozenset({"rate", "rateints"})
 """Endings of the files that the second stage takes."""
 
@@ -224,7 +227,8 @@ def plan(job: CalibrationJob) -> CalibrationPlan:
 def _listed(uncal: Input, steps: Sequence[PlannedStep]) -> list[Path]:
     """Files beside the input that products are made of: those of an association, and those of parameters."""
     files = [file.path for file in uncal.members] if isinstance(uncal, AssociationFile) else []
-    return [*files, *backgrounds_given(steps)]
+    named = [getattr(s.params, name, None) for s in steps if s.runs for name in FILES]
+    return [*files, *backgrounds_given(steps), *(p for p in map(Path, filter(None, named)) if p.is_file())]
 
 
 def backgrounds_given(steps: Sequence[PlannedStep]) -> list[Path]:

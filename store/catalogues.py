@@ -1,4 +1,4 @@
-"""Catalogues of sources out: tables in ECSV, astropy's text format, as the observatory writes them.
+"""Catalogues of sources in and out: tables in ECSV, astropy's text format, as the observatory writes them.
 
 Libraries are imported when a catalogue is written, because few jobs make one and they take their time.
 """
@@ -107,3 +107,32 @@ def write_catalogue(
         folder.remove()
     kind = target.stem.rpartition("_")[2]
     return Published(target, kind, size, shape=(len(table),), dtype="table")
+
+
+def read_catalogue(path: Path | str) -> dict[str, np.ndarray]:
+    """The columns of a table by name: ECSV, FITS, or whatever astropy knows by the name's ending.
+
+    Angles are in degrees; positions on the sky, as `write_catalogue` has them, are two columns, ``name.ra``
+    and ``name.dec``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read.
+    """
+    from astropy.coordinates import SkyCoord
+    from astropy.table import QTable
+
+    known = {".ecsv": "ascii.ecsv", ".fits": "fits", ".csv": "ascii.csv"}
+    table = QTable.read(path, format=known.get(Path(path).suffix.lower(), "ascii"))
+    found: dict[str, np.ndarray] = {}
+    for name in table.colnames:
+        column = table[name]
+        if isinstance(column, SkyCoord):
+            found |= {f"{name}.ra": column.icrs.ra.deg, f"{name}.dec": column.icrs.dec.deg}
+        elif getattr(column, "unit", None) is not None:
+            angle = column.unit.physical_type == "angle"
+            found[name] = np.asarray(column.to_value("deg") if angle else column.value)
+        else:
+            found[name] = np.asarray(column)
+    return found

@@ -92,7 +92,8 @@ class Taken:
 
     def ledger(self, table: str) -> list:
         with Ledger.open(self.output / "ledger") as ledger:
-            return [row for row in ledger.latest(table) if row["segment_id"] == ASN]
+            rows = [row for row in ledger.latest(table) if row["segment_id"] == ASN]
+        return [row for row in rows if row["state"] != "superseded"]
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,33 @@ def test_the_catalogue_has_the_stars_with_their_light(taken):
     for key in ("CRPIX1", "CRVAL1", "CTYPE1", "CDELT1", "PC1_2", "S_REGION"):
         assert labels[key] == image[key]
     assert not {"BUNIT", "PIXAR_SR", "A_ORDER", "CD1_1"} & set(labels)
+
+
+def test_files_that_parameters_name(taken):
+    """A catalogue of the truth to align with, and catalogues of each exposure handed out."""
+    reference = taken.folder / "reference.ecsv"
+    sky_of = taken.visit.sky
+    QTable([sky_of[:, 0], sky_of[:, 1]], names=["RA", "DEC"]).write(reference, format="ascii.ecsv")
+    settings = taken.folder / "settings.toml"
+    before = settings.read_text()
+    settings.write_text(
+        before.replace(
+            "minobj = 6", f'minobj = 6\nabs_refcat = "{reference}"\nabs_minobj = 6\nsave_catalogs = true'
+        )
+        + "abs_separation = 0.3\nabs_tolerance = 0.2\n"
+    )
+    try:
+        taken.run(taken.output / f"{ASN}.json")
+        row = [r for r in taken.ledger("step_runs") if r["step"] == "tweakreg"][-1]
+        assert row["state"] == "COMPLETE"
+        assert len(list(taken.output.glob("*_nrcalong_cat.ecsv"))) == 3
+        path = taken.output / taken.cals[0].name.replace("_cal", "_o001_crf")
+        assert "FIT-LVL3" in FileMember(open_image(path)).wcs.name
+        [product] = [p for p in taken.ledger("products") if p["kind"] == "i2d" and p["state"] == "current"]
+        assert any(one["path"] == str(reference) for one in product["inputs"])
+    finally:
+        settings.write_text(before)
+        taken.run(taken.output / f"{ASN}.json")
 
 
 def test_the_ledger_knows_members_and_steps(taken):
