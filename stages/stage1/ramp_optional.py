@@ -36,35 +36,62 @@ from upramp.stages.stage1.ramp_segments import (
 
 BY_SEGMENT = ("SLOPE", "SIGSLOPE", "VAR_POISSON", "VAR_RNOISE", "YINT", "SIGYINT", "WEIGHTS")
 ORDER = (*BY_SEGMENT[:-1], "PEDESTAL", "WEIGHTS", "CRMAG")
+ROOM = 1 << 24
+"""Bytes of results that a thread gathers before they are put down."""
+
 NOT_YET: dict[str, Any] = {"S_RAMP": None, "S_GANSCL": None}
 """Keywords that optional products do not have, because steps that set them are not done."""
 
 
 @kernel
-def line(data, c, start, n, origin, electrons, noise2):
+def weights_of(ngroups):
+    """Weights of the groups of segments, which depend on their length and on a power alone.
+
+    Returns
+    -------
+    weights : (ngroups + 1, powers, ngroups) float64
+        By length, number of the power and group; those of lengths below 2 are 0.
+    sums : (ngroups + 1, powers, 3) float64
+        Their sum, the mean group, and the sum of w (k - mean)^2.
+    """
+    weights = np.zeros((ngroups + 1, len(POWERS), ngroups))
+    sums = np.zeros((ngroups + 1, len(POWERS), 3))
+    for n in range(2, ngroups + 1):
+        centre = (n - 1) / 2
+        for p in range(len(POWERS)):
+            total = mean = spread = 0.0
+            for k in range(n):
+                w = abs((k - centre) / centre) ** POWERS[p]
+                weights[n, p, k] = w
+                total += w
+                mean += w * k
+            mean = mean / total
+            for k in range(n):
+                spread += weights[n, p, k] * (k - mean) ** 2
+            sums[n, p, 0], sums[n, p, 1], sums[n, p, 2] = total, mean, spread
+    return weights, sums
+
+
+@kernel
+def line(data, c, start, n, origin, electrons, noise2, weights, sums):
     """The weighted line through a segment: slope and value at a group, DN; their formal errors, electrons.
 
     The group is ``origin``. Groups start to start + n of column ``c`` of ``data`` (ngroups, columns);
-    ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2.
+    ``electrons`` gain, e/DN; ``noise2`` variance of a group, e^2; ``weights`` and ``sums`` are those of
+    `weights_of`.
     """
     signal = (value_of(data[start + n - 1, c]) - value_of(data[start, c])) * electrons
     snr2 = signal * signal / (noise2 + signal) if signal > 0 else 0.0
     p = 0
     while snr2 >= LIMITS[p]:
         p += 1
-    centre = (n - 1) / 2
-    total = mean_x = mean_y = 0.0
+    w, total, mean_x, spread = weights[n, p], sums[n, p, 0], sums[n, p, 1], sums[n, p, 2]
+    mean_y = product = 0.0
     for k in range(n):
-        w = abs((k - centre) / centre) ** POWERS[p]
-        total += w
-        mean_x += w * k
-        mean_y += w * value_of(data[start + k, c])
-    mean_x, mean_y = mean_x / total, mean_y / total
-    spread = product = 0.0
+        mean_y += w[k] * value_of(data[start + k, c])
+    mean_y = mean_y / total
     for k in range(n):
-        w = abs((k - centre) / centre) ** POWERS[p]
-        spread += w * (k - mean_x) ** 2
-        product += w * (k - mean_x) * (value_of(data[start + k, c]) - mean_y)
+        product += w[k] * (k - mean_x) * (value_of(data[start + k, c]) - mean_y)
     slope = product / spread
     middle = start + mean_x - origin
     error = np.sqrt(noise2 / spread)
@@ -75,7 +102,7 @@ def line(data, c, start, n, origin, electrons, noise2):
 @kernel
 def fit_row(
     data, gdq, pixels, slopes, gain, noise, dark, group_time, first_time, zeros, zero_time, nframes,
-    suppress, origin, segments, pedestal, hits,
+    suppress, origin, weights, sums, segments, pedestal, hits,
 ):  # fmt: skip
     """Fit the segments of one row of ramps.
 
@@ -91,6 +118,8 @@ def fit_row(
         As for `ramp_fit.fit_rows`.
     origin : int
         The group that is taken for the first one.
+    weights, sums
+        As for `line`.
     zeros : (nints, columns) bool
         Where frame zero stands in for the first group; of zero size if nowhere.
     segments : (7, nints, room, columns) float32
@@ -145,7 +174,9 @@ def fit_row(
             while n:
                 singles += n == 1 and flags[start, c] & JUMP_DET == 0
                 if n > 1:
-                    slope, value, error, error0 = line(ramp, c, start, n, origin, np.float64(gain[c]), noise2)
+                    slope, value, error, error0 = line(
+                        ramp, c, start, n, origin, np.float64(gain[c]), noise2, weights, sums
+                    )
                     variance = read / ((n * n * n - n) * group_time**2)
                     if n > 2 and not gain[c] > 0:
                         variance = 0.0
@@ -210,28 +241,36 @@ def product(
         )
     )
 
+    weights, sums = weights_of(meta.ngroups)
+
     def fill(w: Window, lo: int, hi: int, zeros: np.ndarray) -> None:
         r0, r1, c0, c1 = w.core(lo, hi)
         columns = slice(c0, c1)
         where = slice(w.x0 + c0, w.x0 + c1)
-        for r in range(r0, r1):
-            y = lo + r
-            at = y - w.y0
-            segments = np.zeros((len(BY_SEGMENT), meta.nints, room, c1 - c0), np.float32)
-            pedestal = np.zeros((meta.nints, c1 - c0), np.float32)
-            hits = np.zeros((meta.nints, gaps, c1 - c0), np.float32)
-            own = zeros[r, :, columns] if zeros.size else zeros[0:0].reshape(0, 0)
-            most, struck = fit_row(
-                w.data[at, ..., columns], w.gdq[at, ..., columns], w.pdq[at, columns],
-                w.outputs["rateints.sci"][at, ..., columns], gain[y, where], noise[y, where], dark,
-                meta.group_time, first_time, own, meta.frame_time, meta.nframes, p.suppress_one_group,
-                origin(), segments, pedestal, hits,
-            )  # fmt: skip
+        height = max(1, ROOM // (4 * (len(BY_SEGMENT) + 1) * meta.nints * room * max(c1 - c0, 1)))
+        for first in range(r0, r1, height):
+            rows = range(first, min(first + height, r1))
+            segments = np.zeros((len(rows), len(BY_SEGMENT), meta.nints, room, c1 - c0), np.float32)
+            pedestal = np.zeros((len(rows), meta.nints, c1 - c0), np.float32)
+            hits = np.zeros((len(rows), meta.nints, gaps, c1 - c0), np.float32)
+            most = struck = 0
+            for j, r in enumerate(rows):
+                y = lo + r
+                at = y - w.y0
+                own = zeros[r, :, columns] if zeros.size else zeros[0:0].reshape(0, 0)
+                count, jumps = fit_row(
+                    w.data[at, ..., columns], w.gdq[at, ..., columns], w.pdq[at, columns],
+                    w.outputs["rateints.sci"][at, ..., columns], gain[y, where], noise[y, where], dark,
+                    meta.group_time, first_time, own, meta.frame_time, meta.nframes, p.suppress_one_group,
+                    origin(), weights, sums, segments[j], pedestal[j], hits[j],
+                )  # fmt: skip
+                most, struck = max(most, count), max(struck, jumps)
+            y = lo + first
             for k, name in enumerate(BY_SEGMENT if most else ()):
-                cubes[name].write_rows(y, w.x0 + c0, segments[None, k, :, :most])
-            cubes["PEDESTAL"].write_rows(y, w.x0 + c0, pedestal[None])
+                cubes[name].write_rows(y, w.x0 + c0, segments[:, k, :, :most])
+            cubes["PEDESTAL"].write_rows(y, w.x0 + c0, pedestal)
             if struck:
-                cubes["CRMAG"].write_rows(y, w.x0 + c0, hits[None, :, :struck])
+                cubes["CRMAG"].write_rows(y, w.x0 + c0, hits[:, :, :struck])
             found["segments"] = max(found["segments"], most)
             found["hits"] = max(found["hits"], struck)
 
