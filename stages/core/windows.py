@@ -19,6 +19,7 @@ from upramp.stages.core.step import Station, Window
 
 BATCH_BYTES = 3 << 20  # a batch of rows and its flags should stay in the core's cache
 STRIP_ROWS = 64
+WHOLE_BYTES = 32 << 20  # rows of narrow windows, were they whole
 LEAST_COLUMNS, LEAST_ROWS = 8, 8
 FEW = 4  # strips for each thread that should be shared evenly
 
@@ -94,7 +95,8 @@ def cut_blocks(
     lag = 2 * edge + 2
     while width > LEAST_COLUMNS and row_bytes(job, width + 2 * edge) * lag > per_thread:
         width = -(-width // 8) * 4
-    height = max(STRIP_ROWS, 16 * edge, BATCH_BYTES // row_bytes(job, min(width + 2 * edge, job.meta.nx)))
+    narrow = BATCH_BYTES // row_bytes(job, min(width + 2 * edge, job.meta.nx))
+    height = max(STRIP_ROWS, 16 * edge, min(narrow, _whole_rows(job)))
     strips = -(-(rows.stop - rows.start) // height)
     if 0 < strips < FEW * threads:
         even = -(-strips // threads) * threads
@@ -111,11 +113,16 @@ def span(job: Job, c0: int, c1: int, edge: int) -> tuple[int, int]:
     return max(c0 - edge, 0), min(c1 + edge, job.meta.nx)
 
 
+def _whole_rows(job: Job) -> int:
+    """Rows that may be looked at together in a narrow window: steps take references by whole rows."""
+    return WHOLE_BYTES // row_bytes(job, job.meta.nx)
+
+
 def capacity(job: Job, columns: int, per_thread: int, edge: int) -> int:
     """Rows of a window: a batch, and those that lag behind."""
     row = row_bytes(job, columns)
     lag = 2 * edge
-    batch = min(max(8, BATCH_BYTES // row), max(STRIP_ROWS, job.meta.ny))
+    batch = min(max(8, BATCH_BYTES // row), max(STRIP_ROWS, min(_whole_rows(job), job.meta.ny)))
     return max(1, min(batch, per_thread // row - lag)) + lag
 
 
