@@ -26,7 +26,7 @@ from upramp.stages.core.frames import Crew
 from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.stages.stage3.source_columns import Column
-from upramp.store.association_file import AssociationFile, FileMember
+from upramp.store.association_file import AssociationFile
 from upramp.store.catalogues import read_catalogue, write_catalogue
 from upramp.store.cubes import DiskCube
 from upramp.store.image_file import ImageFile
@@ -77,7 +77,7 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     scratch = scratch_folder(config.output.folder, job_id)
     course = Course(work)
     files = {file.path.name: file for file in source.science}
-    members: list[Member] = [FileMember(file) for file in source.science]
+    members: list[Member] = [*source.exposures]
     published: list[Published] = []
 
     def keep(name: str, product: Extra) -> None:
@@ -106,18 +106,51 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
             f"resample does not run ({combining.reason}), so there is no mosaic; "
             "leave steps.resample.skip = false"
         )
+    if combining.params.single:
+        published += _one_by_one(work, job_id, combining, crew, members, course, stop)
+        return Result(published, course.states, Counter(), course.wall, course.cpu, [])
     made: resample.Resampled | None = None
     with course.of(combining):
         made = resample.resample(members, combining.params, crew, given=given_grid(combining.params))
     if made is None:
-        raise Unprocessable(f"{source.path.name}: {course.states[combining.name][1]}")
+        raise _not_made(work, combining, course)
     catalogue = _catalogue(work, made, crew, course)
     may_publish(work, stop)
-    published.append(_write_mosaic(work, job_id, made, members, course))
+    published.append(_write_mosaic(work, job_id, made, source.product.name, members, course))
     if catalogue is not None:
         published += _write_catalogue(work, job_id, catalogue, made, members, course)
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
+
+
+def _one_by_one(
+    work: CalibrationPlan,
+    job_id: str,
+    planned: PlannedStep,
+    crew: Crew,
+    members: Sequence[Member],
+    course: Course,
+    stop: Callable[[], bool],
+) -> list[Published]:
+    """Each exposure by itself on the grid of all, in place of a mosaic, which would have a catalogue."""
+    source, published = association_of(work), []
+    catalogue = source_catalog.STEP.name
+    if course.states[catalogue][0]:
+        course.states[catalogue] = (False, f"{planned.name}.single makes no mosaic to take sources from")
+    with course.of(planned):
+        grid = given_grid(planned.params)
+        for k, (group, made) in enumerate(resample.one_by_one(members, planned.params, crew, given=grid)):
+            own = [members[i] for i in group]
+            name = f"{source.product.name}_{k}"
+            may_publish(work, stop)
+            published.append(_write_mosaic(work, f"{job_id}-{k}", made, name, own, course))
+    if not published:
+        raise _not_made(work, planned, course)
+    return published
+
+
+def _not_made(work: CalibrationPlan, planned: PlannedStep, course: Course) -> Unprocessable:
+    return Unprocessable(f"{association_of(work).path.name}: {course.states[planned.name][1]}")
 
 
 def _catalogue(
@@ -229,12 +262,18 @@ def _write_extra(work: CalibrationPlan, place: str, template: ImageFile, extra: 
 
 
 def _write_mosaic(
-    work: CalibrationPlan, scratch: str, made: resample.Resampled, members: Sequence[Member], course: Course
+    work: CalibrationPlan,
+    scratch: str,
+    made: resample.Resampled,
+    name: str,
+    members: Sequence[Member],
+    course: Course,
 ) -> Published:
+    """Write an image of all or some members; ``name``: the beginning of the file's."""
     config, source = work.job.config, association_of(work)
     output = config.output.folder
-    first = source.science[0]
-    template = named(first, source.product.name)
+    first = next(file for file in source.science if file.path.name == members[0].name)
+    template = named(first, name)
     sky = {keyword: members[0].cards.get(keyword) for keyword in ("BKGMETH",)}
     published = write_product(
         template,

@@ -27,9 +27,13 @@ KINDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 
 @dataclass(frozen=True, eq=False)
 class FileMember:
-    """A product of images as a member of an association; see `stages.stage3.members.Member`."""
+    """A product of images as a member of an association; see `stages.stage3.members.Member`.
+
+    ``group_id``: its group, where that does not follow from its header.
+    """
 
     file: ImageFile
+    group_id: str | None = None
 
     @property
     def name(self) -> str:
@@ -39,7 +43,7 @@ class FileMember:
     @property
     def group(self) -> str:
         """See `Member`."""
-        return exposure_group(self.cards, self.name)
+        return self.group_id or exposure_group(self.cards, self.name)
 
     @property
     def cards(self) -> Mapping[str, Any]:
@@ -111,6 +115,12 @@ class AssociationFile:
     def level(self) -> int:
         """2 for an exposure with its backgrounds, 3 for exposures that are combined."""
         return self.association.level
+
+    @property
+    def exposures(self) -> list[FileMember]:
+        """Those that serve as science, as members of their groups."""
+        named = self.product.of("science")
+        return [FileMember(file, one.group_id) for file, one in zip(self.science, named, strict=True)]
 
     @property
     def members(self) -> Sequence[ImageFile]:

@@ -265,12 +265,13 @@ def _member(item: Any, where: str) -> Member:
     for name, what in (("expname", "the file name"), ("exptype", "what it serves as, such as 'science'")):
         if not isinstance(item.get(name), str) or not item[name].strip():
             raise Unprocessable(f"{where} has no {name!r}; give {what}")
-    error, candidate = item.get("exposerr"), item.get("asn_candidate")
+    error, candidate, group = (item.get(name) for name in ("exposerr", "asn_candidate", "group_id"))
     return Member(
         expname=item["expname"],
         exptype=item["exptype"].lower(),
         exposerr=None if error is None else str(error),
         asn_candidate=None if candidate is None else str(candidate),
+        group_id=None if group is None else str(group),
     )
 
 

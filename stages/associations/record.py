@@ -32,17 +32,21 @@ class Member:
         What went wrong on board, as the pool tells it.
     asn_candidate : str or None
         Its candidates; level 3 only.
+    group_id : str or None
+        What members that are treated as one exposure have in common, if somebody wrote that by hand.
     """
 
     expname: str
     exptype: str
     exposerr: str | None = None
     asn_candidate: str | None = None
+    group_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As in an association file."""
         found: dict[str, Any] = {"expname": self.expname, "exptype": self.exptype, "exposerr": self.exposerr}
-        return found if self.asn_candidate is None else {**found, "asn_candidate": self.asn_candidate}
+        more = {"asn_candidate": self.asn_candidate, "group_id": self.group_id}
+        return found | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,17 +44,23 @@ def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str | None:
 
 
 def headers(
-    every: Sequence[Mapping[str, Any]], grid: Grid, how: Drizzling
+    every: Sequence[Mapping[str, Any]],
+    groups: Sequence[Sequence[int]],
+    grid: Grid,
+    how: Drizzling,
+    region: str | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the primary and the SCI header get, or lose (None).
 
-    ``every``: the keywords of each image.
+    ``every``: the keywords of each image; ``groups``: numbers of those that were taken at the same time,
+    whose time counts once; ``region``: S_REGION.
     """
     area = grid.area if isinstance(grid, Given) else np.radians(grid.scale) ** 2
-    seconds = sum(float(c.get("EFFEXPTM") or 0) for c in every)
-    duration = sum(float(c.get("DURATION") or 0) for c in every)
+    exposures = [every[group[0]] for group in groups]
+    seconds = sum(float(c.get("EFFEXPTM") or 0) for c in exposures)
+    duration = sum(float(c.get("DURATION") or 0) for c in exposures)
     primary: dict[str, Any] = {
-        "NDRIZ": pointings(every),
+        "NDRIZ": len(groups),
         "RESWHT": how.weight_type or "none",
         "PIXFRAC": how.pixfrac,
         "PXSCLRT": how.scale_ratio,
@@ -64,8 +70,8 @@ def headers(
     if len(every) > 1:
         primary |= {
             "EFFEXPTM": seconds,
-            "EXPSTART": min(float(c.get("EXPSTART") or 0) for c in every),
-            "EXPEND": max(float(c.get("EXPEND") or 0) for c in every),
+            "EXPSTART": min(float(c.get("EXPSTART") or 0) for c in exposures),
+            "EXPEND": max(float(c.get("EXPEND") or 0) for c in exposures),
         }
     sci: dict[str, Any] = {
         "XPOSURE": seconds,
@@ -84,14 +90,8 @@ def headers(
         "CDELT1": grid.scale,
         "CDELT2": grid.scale,
         **{f"PC{i + 1}_{j + 1}": float(grid.pc[i, j]) for i in (0, 1) for j in (0, 1)},
-        "S_REGION": outline([footprint(c) for c in every], grid),
+        "S_REGION": region,
         **dict.fromkeys(_DISTORTION),
     }
     approximation = {k for k in every[0] if k.startswith(("CD1_", "CD2_", "A_", "B_", "AP_", "BP_"))}
     return primary, {**dict.fromkeys(sorted(approximation)), **sci}
-
-
-def pointings(every: Sequence[Mapping[str, Any]]) -> int:
-    """Exposures that were taken at different times: those of several detectors at once count as one."""
-    keys = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-    return len({tuple(c.get(k) for k in keys) for c in every})

@@ -23,6 +23,14 @@ from upramp.stages.core.reference import Prepared, RawReference
 from upramp.stages.core.step import everything, never
 
 
+class Grouped(Protocol):
+    """Anything that may have been taken together with others."""
+
+    @property
+    def group(self) -> str:
+        """What it shares with those that were taken at the same time."""
+
+
 class Member(Protocol):
     """An exposure that can be read when its turn comes."""
 
@@ -240,7 +248,7 @@ def exposure_group(cards: Mapping[str, Any], name: str) -> str:
     return "_".join(words) if all(words) else name
 
 
-def groups_of(members: Sequence[Member]) -> list[list[int]]:
+def groups_of(members: Sequence[Grouped]) -> list[list[int]]:
     """Numbers of the members of each group, groups in the order of their first members."""
     found: dict[str, list[int]] = {}
     for k, member in enumerate(members):

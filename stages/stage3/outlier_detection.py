@@ -28,7 +28,7 @@ from upramp.stages.core.extras import Extra
 from upramp.stages.resample.combine import Drizzling
 from upramp.stages.resample.drizzle import extent
 from upramp.stages.resample.grid import Grid
-from upramp.stages.resample.keywords import headers
+from upramp.stages.resample.keywords import footprint, headers, outline
 from upramp.stages.resample.pixmap import Pixmap, pixmap
 from upramp.stages.stage3 import resample
 from upramp.stages.stage3.members import Change, CommonStep, Mask, Means, Member, groups_of
@@ -132,7 +132,9 @@ class Plan:
     def keep(self, ending: str, arrays: dict[str, np.ndarray], group: Sequence[int]) -> None:
         """Hand out arrays on the grid that are made of some members."""
         members = [self.members[k] for k in group]
-        primary, sci = headers([m.cards for m in members], self.grid, self.how)
+        every = [m.cards for m in members]
+        region = outline([footprint(cards) for cards in every], self.grid)
+        primary, sci = headers(every, groups_of(members), self.grid, self.how, region)
         leaves = {"meta": {"wcs": resample.wcs_of(self.grid)}}
         extra = Extra(ending, "ImageModel", arrays, {}, primary, sci=sci, leaves=leaves)
         self.means.keep(members[0].name, extra)

@@ -9,7 +9,7 @@ Source: JWST pipeline documentation, resample step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,10 +26,10 @@ from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.given import Given
 from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
-from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers
+from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers, outline
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.stage3.blend import blend
-from upramp.stages.stage3.members import CombiningStep
+from upramp.stages.stage3.members import CombiningStep, exposure_group, groups_of
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
 GIVEN = "resample.given"
@@ -82,6 +82,10 @@ class Params:
 
 class Member(Protocol):
     """An image that can be read when its turn comes; its header and WCS are at hand."""
+
+    @property
+    def group(self) -> str:
+        """What it shares with those that were taken at the same time."""
 
     @property
     def cards(self) -> Mapping[str, Any]:
@@ -218,18 +222,56 @@ def resample(
     Misconfigured
         If ``output_wcs`` is asked for and not given.
     """
+    return _together(members, p, crew, level, *grid_of(members, p, given), members)
+
+
+def one_by_one(
+    members: Sequence[Member],
+    p: Params,
+    crew: Crew,
+    level: Callable[[Member], float] = sky_of,
+    given: Given | None = None,
+) -> Iterator[tuple[list[int], Resampled]]:
+    """Put each exposure (images of a group) by itself on the grid of all, without variances (``single``).
+
+    Yields the numbers of its images, too. ERR is drizzled as SCI is. Parameters, and what is raised,
+    are those of `resample`.
+    """
     grid, ratio = grid_of(members, p, given)
+    for group in groups_of(members):
+        own = [members[k] for k in group]
+        yield group, _together(own, p, crew, level, grid, ratio, members)
+
+
+def _together(
+    members: Sequence[Member],
+    p: Params,
+    crew: Crew,
+    level: Callable[[Member], float],
+    grid: Grid,
+    ratio: float,
+    around: Sequence[Member],
+) -> Resampled:
+    """Images on a grid whose pixels' sides are ``ratio`` of the image's; S_REGION is that of ``around``."""
     how = Drizzling(p.pixfrac, p.weight_type, ratio, p.enable_err, p.enable_ctx, p.propagate_dq, p.kernel)
-    mosaic = Mosaic(grid.shape, how, crew)
+    alone = replace(how, errors=False, context=False, flags=False)
+    mosaic = Mosaic(grid.shape, replace(how, errors=how.errors and not p.single), crew)
+    errors = Mosaic(grid.shape, alone, crew) if how.errors and p.single else None
     for member in members:
         sky = pixel_to_sky(member.wcs)
         where = pixmap(lambda x, y, sky=sky: grid.pixels(*sky(x, y)), _shape(member))  # type: ignore[misc]
-        mosaic.add(member.read(), where, level(member))
+        image = member.read()
+        mosaic.add(image, where, level(member))
+        if errors is not None:
+            errors.add(replace(image, sci=image.err), where)
     arrays = mosaic.finish(fill_value(p.fillval))
+    if errors is not None:
+        arrays = {"SCI": arrays["SCI"], "ERR": errors.finish()["SCI"] / np.float32(ratio), **arrays}
     if not p.report_var:
         arrays = {k: a for k, a in arrays.items() if not k.startswith("VAR_")}
     every = [m.cards for m in members]
-    primary, sci = headers(every, grid, how)
+    region = outline([footprint(m.cards) for m in around], grid)
+    primary, sci = headers(every, groups_of(members), grid, how, region)
     tables = {}
     if p.blendheaders:
         blended = blend(every)
@@ -250,6 +292,11 @@ class Here:
     image: Image
 
     @property
+    def group(self) -> str:
+        """See `Member`."""
+        return exposure_group(self.cards, "")
+
+    @property
     def cards(self) -> Mapping[str, Any]:
         """See `Member`."""
         return self.image.cards()
@@ -262,11 +309,6 @@ class Here:
     def read(self) -> Image:
         """See `Member`."""
         return self.image
-
-
-def unsupported(params: Any) -> list[str]:
-    """What is asked for of a mosaic and not done."""
-    return ["single = true is not in this version: one mosaic is made of all images"] if params.single else []
 
 
 def skip_if(meta: ExposureMeta, params: Any) -> str | None:
@@ -315,6 +357,5 @@ MOSAIC = CombiningStep(
     params=Params,
     make=resample,
     pars="pars-resamplestep",
-    unsupported=unsupported,
 )
 """The same of stage 3: many exposures on one grid."""

@@ -217,6 +217,25 @@ def test_files_that_parameters_name(taken):
         taken.run(taken.output / f"{ASN}.json")
 
 
+def test_each_exposure_by_itself_where_asked_for(taken):
+    """On the grid of the mosaic, members of a group together; without a catalogue."""
+    association = json.loads((taken.output / f"{ASN}.json").read_text())
+    for member, group in zip(association["products"][0]["members"], "abb", strict=True):
+        member["group_id"] = group
+    (taken.output / "by-hand_asn.json").write_text(json.dumps(association))
+    text = (taken.folder / "settings.toml").read_text().replace('"out"', '"single"')
+    (taken.folder / "single.toml").write_text(text + "[steps.resample]\nsingle = true\n")
+    taken.run(taken.output / "by-hand_asn.json", settings="single.toml")
+    output = taken.folder / "single"
+    assert {path.name for path in output.glob("*_i2d.fits")} == {f"{STEM}_{k}_i2d.fits" for k in (0, 1)}
+    assert not list(output.glob("*_cat.ecsv"))
+    for k, n in enumerate((1, 2)):
+        with fits.open(output / f"{STEM}_{k}_i2d.fits") as file:
+            assert file[0].header["FILENAME"] == f"{STEM}_{k}_i2d.fits"
+            assert (file[0].header["NDRIZ"], len(file["HDRTAB"].data)) == (1, n)
+            assert file["SCI"].shape == fits.getdata(taken.mosaic).shape and "VAR_FLAT" not in file
+
+
 def test_the_ledger_knows_members_and_steps(taken):
     [segment] = taken.ledger("segments")
     assert segment["state"] == "calibrated"

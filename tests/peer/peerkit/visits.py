@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ SMALL: Steps = {
 class VisitCase:
     """One comparison: the visit, and parameters that differ from `SMALL`.
 
-    ``long``: left out of the short comparison.
+    ``groups``: of the exposures in turn, where an association tells what belongs together. ``long``: left out
+    of the short comparison.
     """
 
     name: str
     visit: Visit
     steps: Steps = field(default_factory=dict)
     long: bool = False
+    groups: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> Steps:
@@ -55,10 +58,13 @@ class VisitCase:
         return [Input(path, environment, (path, *known)) for path in self.visit.write_rates(folder / "in")]
 
 
-def associate(folder: Path, images: list[Path], like: Input) -> Input:
-    """An association file in ``folder`` of images that are there."""
+def associate(folder: Path, images: list[Path], like: Input, groups: Sequence[str] = ()) -> Input:
+    """An association file in ``folder`` of images that are there, perhaps with their ``groups``."""
     name = "jw01234-o001_t001_synthetic"
-    members = tuple(Member(path.name, "science") for path in images)
+    named = groups or [None] * len(images)
+    members = tuple(
+        Member(path.name, "science", group_id=group) for path, group in zip(images, named, strict=True)
+    )
     association = Association("image3", "Asn_Lv3Image", 3, "01234", "o001", "t001", (Product(name, members),))
     path = folder / f"{association.name}.json"
     write_association(path, association)
@@ -97,5 +103,14 @@ VISITS: tuple[VisitCase, ...] = (
             "resample": {"weight_type": "exptime", "pixfrac": 0.8, "pixel_scale_ratio": 0.8},
         },
         long=True,
+    ),
+    VisitCase(
+        "grouped", Visit(_part("NRCALONG"), stars=80, error=15.0), groups=("a", "b", "a", "c"), long=True
+    ),
+    VisitCase(
+        "single",
+        Visit(_part("NRCALONG"), stars=80),
+        {"resample": {"single": True, "propagate_dq": True, "pixel_scale_ratio": 0.8}},
+        groups=("a", "b", "a", "c"),
     ),
 )

@@ -10,7 +10,7 @@ import pytest
 from upramp.stages.core.errors import Misconfigured
 from upramp.stages.core.frames import Crew
 from upramp.stages.resample.given import given_of
-from upramp.stages.stage3.resample import MOSAIC, Params, fill_value, resample
+from upramp.stages.stage3.resample import Params, fill_value, one_by_one, resample
 
 DITHER = [(0.0, 0.0), (0.3, -0.2), (-0.5, 0.4)]
 
@@ -61,4 +61,33 @@ def test_what_parameters_may_be():
     for wrong in ({"fillval": "x"}, {"kernel": "cubic"}, {"pixfrac": 1.1}, {"weight_type": "err"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Params(**wrong)
-    assert MOSAIC.unsupported(Params()) == [] and "single" in MOSAIC.unsupported(Params(single=True))[0]
+
+
+def test_each_exposure_by_itself(visit):
+    """On the grid of all; images of a group together, whose time counts once."""
+    members = visit([*DITHER, (0.2, 0.1)])
+    for member, group in zip(members, "abac", strict=True):
+        member.group, member.cards = group, {**member.cards, "EFFEXPTM": 2.0, "EXPMID": 60000.0}
+    p, crew = Params(single=True, blendheaders=False, propagate_dq=True, pixel_scale_ratio=0.8), Crew()
+    whole = resample(members, replace(p, single=False), crew)
+    parts = list(one_by_one(members, p, crew))
+    assert [group for group, _ in parts] == [[0, 2], [1], [3]]
+    assert whole.primary["EFFEXPTM"] == 6.0 and whole.primary["NDRIZ"] == 3
+    values, weights = np.zeros(whole.arrays["SCI"].shape), np.zeros(whole.arrays["SCI"].shape)
+    for group, made in parts:
+        assert list(made.arrays) == ["SCI", "ERR", "DQ", "CON", "WHT"]
+        assert made.primary["NDRIZ"] == 1 and made.sci["S_REGION"] == whole.sci["S_REGION"]
+        assert made.sci["XPOSURE"] == 2.0
+        assert set(np.unique(made.arrays["CON"])) <= set(range(1 << len(group)))
+        there = made.arrays["WHT"] > 0
+        values[there] += (made.arrays["SCI"] * made.arrays["WHT"])[there]
+        weights += made.arrays["WHT"]
+        own = members[group[0]].err
+        assert (made.arrays["ERR"][there] <= own.max() / 0.8 * 1.001).all()
+        assert (made.arrays["ERR"][there] >= own.min() / 0.8 * 0.999).all()
+        assert np.isnan(made.arrays["ERR"][~there]).all()
+    np.testing.assert_allclose(whole.arrays["WHT"], weights, rtol=1e-5)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(whole.arrays["SCI"], values / weights, rtol=1e-4)
+    without = [made.arrays for _, made in one_by_one(members, replace(p, enable_err=False), crew)]
+    assert all("ERR" not in arrays for arrays in without)
