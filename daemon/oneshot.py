@@ -143,7 +143,7 @@ def run(
         config, command=command, force=force, inputs=len(inputs), calibrator=calibrator, crew=crew
     ) as desk:
         if calibrator is None:
-            warm_up(config, lambda text: console.print(text, highlight=False))
+            warm_up(config, lambda text: console.print(text, highlight=False), inputs=inputs)
         log.info(
             "run_started", inputs=len(inputs), version=upramp_version(), output=str(config.output.folder)
         )

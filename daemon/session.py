@@ -9,14 +9,14 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from upramp.daemon import kernel_cache, telling
-from upramp.daemon.config import Config
+from upramp.daemon.config import UNTIL, Config
 from upramp.daemon.desk import Calibration, Calibrator, Desk, Settings, new_run_id, upramp_version
 from upramp.daemon.handlers import HANDLERS
 from upramp.daemon.jobs import Crew, Queue, RetryPolicy, make_crew
@@ -25,7 +25,7 @@ from upramp.daemon.machine import cores, count_threads, count_workers, memory_mb
 from upramp.stages.core.errors import Retryable
 from upramp.store import schema
 from upramp.store.ledger import Ledger
-from upramp.store.naming import prepared_folder
+from upramp.store.naming import is_association, prepared_folder
 from upramp.store.prepared import PreparedStore
 from upramp.store.scratch import clean_scratch
 
@@ -159,27 +159,72 @@ def _prune(config: Config) -> None:
         log.info("cache_pruned", folder=str(config.cache_folder), freed_mb=round(freed / 1e6, 1))
 
 
-def warm_up(config: Config, say: Callable[[str], None] = lambda text: None, always: bool = False) -> float:
+def warm_up(
+    config: Config,
+    say: Callable[[str], None] = lambda text: None,
+    always: bool = False,
+    inputs: Iterable[Path] | None = None,
+) -> float:
     """Compile the kernels unless this installation did so before; seconds that it took.
 
-    numba keeps the machine code; what is kept here is a mark that it is there.
+    Those of the stages that will be done, of ``inputs`` if they are known. numba keeps the machine code; what
+    is kept here are marks that it is there.
     """
-    mark = config.cache_folder / f"kernels-{_code_stamp()}"
-    if mark.exists() and not always:
-        return 0.0
-    with kernel_cache.alone():
-        if mark.exists() and not always:  # another process compiled them meanwhile
-            return 0.0
-        log.info("kernels_compiling", cache=os.environ.get(kernel_cache.VARIABLE) or "beside the code")
-        say("first run of this version: compiling the kernels, once, for up to a minute ...")
-        from upramp.daemon.warm import warm
+    stages = stages_of(config, inputs)
+    if _unmarked(config, stages) or always:
+        with kernel_cache.alone():  # another process may have compiled them meanwhile
+            stages = stages if always else _unmarked(config, stages)
+            return _compile(config, stages, say) if stages else 0.0
+    return 0.0
 
-        seconds = warm()
-        log.info("kernels_ready", seconds=round(seconds, 2))
-        say(f"kernels ready after {seconds:.0f} s")
-        with contextlib.suppress(OSError):  # without the mark the next start says the same again, no more
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+
+def stages_of(config: Config, inputs: Iterable[Path] | None = None) -> list[str]:
+    """The stages that will be done: up to the last one that is asked for, from where the inputs stand.
+
+    An association is taken whichever is the last. The third stage begins with images of the second.
+    """
+    from upramp.daemon.planning import RATES  # imports numba
+    from upramp.store.image_file import kind_of
+
+    last = UNTIL.index(config.run.until)
+    if inputs is None:
+        return list(UNTIL[: last + 1])
+    first = len(UNTIL)
+    for name in (path.name for path in inputs):
+        begin, least = (1, 2) if is_association(name) else (1, 1) if kind_of(name) in RATES else (0, 0)
+        first, last = min(first, begin), max(last, least)
+    return list(UNTIL[first : last + 1])
+
+
+def _unmarked(config: Config, stages: Sequence[str]) -> list[str]:
+    return [stage for stage in stages if not _mark(config, stage).exists()]
+
+
+def _mark(config: Config, stage: str) -> Path:
+    return config.cache_folder / f"kernels-{_code_stamp()}-{stage}"
+
+
+def _and(stages: Sequence[str]) -> str:
+    """The stages in words: "stage 2 and 3"."""
+    numbers = [stage.removeprefix("stage") for stage in stages]
+    return "stage " + " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
+
+
+def _compile(config: Config, stages: Sequence[str], say: Callable[[str], None]) -> float:
+    cache = os.environ.get(kernel_cache.VARIABLE) or "beside the code"
+    log.info("kernels_compiling", cache=cache, stages=list(stages))
+    say(
+        f"first run of this version: compiling the kernels of {_and(stages)}, once, for up to two minutes ..."
+    )
+    from upramp.daemon.warm import warm
+
+    seconds = warm(stages)
+    log.info("kernels_ready", seconds=round(seconds, 2))
+    say(f"kernels ready after {seconds:.0f} s")
+    with contextlib.suppress(OSError):  # without the marks the next start says the same again, no more
+        config.cache_folder.mkdir(parents=True, exist_ok=True)
+        for stage in stages:
+            _mark(config, stage).touch()
     return seconds
 
 

@@ -93,7 +93,7 @@ EVENTS: dict[str, Event] = {
     ),
     "kernels_compiling": Event(
         "First run on this machine: the kernels are compiled, once.",
-        fields={"cache": "folder of the results"},
+        fields={"cache": "folder of the results", "stages": "those whose kernels they are"},
     ),
     "kernels_ready": Event("The kernels are compiled.", fields={"seconds": _SECONDS}),
     # watching

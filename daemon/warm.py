@@ -4,6 +4,7 @@ numba compiles a kernel for the types of its arguments: element type, number of 
 whether an array may be written. So nothing is imitated here: tiny exposures of every kind, with references
 on disk, go through the very code that real ones go through, and whatever that calls is compiled.
 Only CRDS is left out, because its client remembers for the rest of the process where it was pointed to.
+Kernels of the second and third stage: ``warm_images``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from upramp.daemon import warm_images
 from upramp.stages.core.errors import NotApplicable
 
 ROWS, COLUMNS = 16, 64
@@ -119,8 +121,10 @@ KINDS = (
 )
 
 
-def warm() -> float:
-    """Compile every kernel that calibration uses, unless numba finds it compiled; seconds that it took.
+def warm(stages: Collection[str]) -> float:
+    """Compile every kernel that stages use, unless numba finds it compiled; seconds that it took.
+
+    ``stages``: some of `config.UNTIL`. The third has nothing to go by without the second.
 
     Raises
     ------
@@ -128,11 +132,15 @@ def warm() -> float:
         If the folder for temporary files cannot be written.
     """
     clock = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="upramp-warm-") as folder:
-        for k, kind in enumerate(KINDS):
+    with tempfile.TemporaryDirectory(prefix="upramp-warm-") as folder, np.errstate(all="ignore"):
+        for k, kind in enumerate(KINDS if "stage1" in stages else ()):
             own = Path(folder) / str(k)
             own.mkdir()
             calibrate(kind, own)
+        if not {"stage2", "stage3"}.isdisjoint(stages):
+            images = warm_images.warm_stage2(Path(folder) / "images")
+            if "stage3" in stages:
+                warm_images.warm_stage3(Path(folder) / "images", images)
     return time.perf_counter() - clock
 
 

@@ -37,7 +37,7 @@ def upramp(workshop, inline, monkeypatch, capsys):
     monkeypatch.setattr("upramp.daemon.session.Calibration", lambda: workshop.calibrator)
     monkeypatch.setattr("upramp.daemon.desk.Calibration", lambda: workshop.calibrator)
     monkeypatch.setattr("upramp.daemon.session.make_crew", lambda n, log: Crew(inline, in_process=True))
-    monkeypatch.setattr(oneshot, "warm_up", lambda config, say: 0.0)
+    monkeypatch.setattr(oneshot, "warm_up", lambda config, say, inputs: 0.0)
 
     def call(*words: str):
         try:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from upramp.daemon import kernel_cache, session
-from upramp.daemon.config import Config, Store
+from upramp.daemon.config import Config, Run, Store
 from upramp.stages.core.errors import Misconfigured
 
 HERE = Path(__file__).parent
 
 
-def test_exposures_of_every_mode_find_their_kernels_compiled(tmp_path):
-    script = [sys.executable, str(HERE / "run_modes.py"), str(tmp_path)]
+@pytest.mark.parametrize("script", ["run_modes.py", "run_visits.py"])
+def test_exposures_of_every_mode_find_their_kernels_compiled(tmp_path, script):
+    script = [sys.executable, str(HERE / script), str(tmp_path)]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     late = json.loads(done.stdout.splitlines()[-1])
     assert late and not any(late.values()), late
@@ -83,7 +84,7 @@ def test_the_second_of_two_waits_and_finds_the_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv(kernel_cache.VARIABLE, str(tmp_path / "kernels"))
     compiling, go_on, calls = threading.Event(), threading.Event(), []
 
-    def warm() -> float:
+    def warm(stages: list[str]) -> float:
         calls.append(threading.current_thread().name)
         compiling.set()
         assert go_on.wait(10)
@@ -108,6 +109,42 @@ def test_the_second_of_two_waits_and_finds_the_kernels(tmp_path, monkeypatch):
         thread.join(10)
     assert calls == ["first"]
     assert seconds == {"first": 1.0, "second": 0.0}
+
+
+UNCAL, RATE, ASN = (
+    Path(f"jw01234001001_02101_00001_nrca1_{end}") for end in ("uncal.fits", "rate.fits", "asn.json")
+)
+
+
+@pytest.mark.parametrize(
+    ("until", "inputs", "stages"),
+    [
+        ("stage3", None, "123"),
+        ("stage1", None, "1"),
+        ("stage1", [UNCAL], "1"),
+        ("stage3", [UNCAL], "123"),
+        ("stage2", [RATE], "2"),
+        ("stage1", [RATE], "2"),
+        ("stage3", [RATE], "23"),
+        ("stage2", [ASN], "23"),
+        ("stage1", [UNCAL, RATE], "12"),
+    ],
+)
+def test_only_stages_that_will_be_done_are_compiled(until, inputs, stages):
+    assert session.stages_of(Config(run=Run(until=until)), inputs) == [f"stage{n}" for n in stages]
+
+
+def test_a_stage_that_comes_later_is_compiled_then(tmp_path, monkeypatch):
+    monkeypatch.setenv(kernel_cache.VARIABLE, str(tmp_path / "kernels"))
+    compiled, said = [], []
+    monkeypatch.setattr("upramp.daemon.warm.warm", lambda stages: compiled.append(list(stages)) or 1.0)
+    config = Config(store=Store(cache=tmp_path / "cache"))
+    for inputs in ([RATE], [RATE], [UNCAL, RATE], [UNCAL]):
+        session.warm_up(config, said.append, inputs=inputs)
+    assert compiled == [["stage2", "stage3"], ["stage1"]]
+    assert "the kernels of stage 2 and 3, once" in said[0]
+    session.warm_up(config, always=True)
+    assert compiled[-1] == ["stage1", "stage2", "stage3"]
 
 
 def test_what_cannot_be_locked_is_said_with_the_remedy(tmp_path, monkeypatch):
