@@ -91,7 +91,9 @@ class Cleaning:
         meta, scenes = ramps.meta, self.scenes
         benches = Benches(meta.ny * meta.nx)
         if self.median_image is not None and scenes.rates is not None:
-            self.median_image.look(scenes.draft, ramps, crew, scenes.rates)
+            if not self.median_image.look(scenes.draft, ramps, crew, scenes.rates):
+                crew.counters["clean_flicker_noise.without_flux"] += 1
+                return
         elif not scenes.one_for_all and scenes.given is None and scenes.rates is not None:
             scenes.draft.integrations(ramps, crew, scenes.rates)
         step = meta.nints if scenes.one_for_all else 1

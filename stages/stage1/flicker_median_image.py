@@ -60,8 +60,14 @@ class MedianImage:
     factors: np.ndarray
     source: tuple[float, float] | None = None
 
-    def look(self, draft: Draft, ramps: Ramps, crew: Crew, rates: Cube) -> None:
-        """Fill all of it, and ``rates`` (nints, ny, nx) with draft rates, DN/s."""
+    def look(self, draft: Draft, ramps: Ramps, crew: Crew, rates: Cube) -> bool:
+        """Fill all of it, and ``rates`` (nints, ny, nx) with draft rates, DN/s.
+
+        Returns
+        -------
+        bool
+            False where no factor can be told, because the typical brightness is 0 or not known.
+        """
 
         def also(data: np.ndarray, y: int, x: int) -> None:
             rows, _, ngroups, columns = data.shape
@@ -78,7 +84,13 @@ class MedianImage:
             places = crew.each(lambda i: centre(rates.read(i), *source), integrations)
             x, y = np.median(places, axis=0)
             fluxes = crew.each(lambda i: flux(rates.read(i), x, y), integrations)
-        self.factors[:] = np.array(fluxes, np.float32) / np.median(np.array(fluxes, np.float32))
+        bright = np.array(fluxes, np.float32)
+        known = bright[np.isfinite(bright)]
+        middle = np.median(known) if known.size else np.float32(0)
+        if middle == 0:
+            return False
+        self.factors[:] = bright / middle
+        return True
 
     def read(self, i: int, g: int) -> np.ndarray:
         """Of group ``g`` of integration ``i``: DN, float32 (ny, nx)."""

@@ -368,6 +368,20 @@ def test_median_image(through):
             np.testing.assert_allclose((data - out.data)[i, g], noise, atol=2e-2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_median_image_without_flux(through):
+    """Ramps that do not rise stay as they are; what is NaN in one integration says nothing of the others."""
+    data, gdq, pdq = ramps(17, (3, 3, 20, 24))
+    flat = np.ascontiguousarray(np.broadcast_to(data[:, :1], data.shape))
+    refs, how = references(20, 24), {"background_method": "median_image"}
+    out = clean(through, flat, refs, gdq, pdq, **how)
+    np.testing.assert_array_equal(out.data, flat)
+    data[1] = np.nan
+    out = clean(through, data, refs, gdq, pdq, **how)
+    assert np.isfinite(out.data[[0, 2]]).all() and (out.data[0] != data[0]).any()
+    assert np.isnan(out.data[1]).all()
+
+
 def test_mid_infrared_stripes_are_columns(through):
     data, gdq, pdq = ramps(2, (1, 4, 24, 32))
     refs = references(24, 32)
