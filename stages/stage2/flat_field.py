@@ -95,6 +95,11 @@ def apply(image: Image, context: Context) -> Image:
     return replace(image, var_flat=var_flat).count("flat_field.unflattened_pixels", bad)
 
 
+def skip_if(meta: ExposureMeta, params: object) -> str | None:
+    """Images by which NIRSpec's shutters are checked."""
+    return "images of EXP_TYPE NRS_VERIFY are not flattened" if meta.exp_type == "NRS_VERIFY" else None
+
+
 STEP = WholeStep(
     name="flat_field",
     keyword="S_FLAT",
@@ -103,5 +108,6 @@ STEP = WholeStep(
     references=("flat", "user_supplied_flat"),
     prepare={"flat": prepare, "user_supplied_flat": prepare},
     needs=takes,
+    skip_if=skip_if,
     pars="pars-flatfieldstep",
 )

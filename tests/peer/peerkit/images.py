@@ -130,6 +130,29 @@ IMAGES: tuple[ImageCase, ...] = (
     ImageCase("nircam_ta", _part("NRCALONG", exp_type="NRC_TACQ", ny=32, nx=32), long=True),
     ImageCase("niriss_ta", _part("NIS", {"filter": "F480M"}, exp_type="NIS_TACQ", nx=96), long=True),
     ImageCase("miri_ta", _part("MIRIMAGE", {"filter": "F1500W"}, exp_type="MIR_TACQ", nx=64), long=True),
+    ImageCase("nircam_tac", _part("NRCALONG", exp_type="NRC_TACONFIRM", ny=32, nx=32), long=True),
+    ImageCase(
+        "nircam_focus", _part("NRCB1", {"filter": "F212N", "pupil": "WLP8"}, exp_type="NRC_FOCUS"), long=True
+    ),
+    ImageCase(
+        "niriss_tac", _part("NIS", {"filter": "F480M"}, exp_type="NIS_TACONFIRM", ny=48, nx=64), long=True
+    ),
+    ImageCase(
+        "niriss_focus",
+        _part("NIS", {"filter": "CLEAR", "pupil": "F158M"}, exp_type="NIS_FOCUS", ny=48, nx=64),
+        long=True,
+    ),
+    ImageCase(
+        "miri_tac", _part("MIRIMAGE", {"filter": "F1000W"}, exp_type="MIR_TACONFIRM", ny=48, nx=64), long=True
+    ),
+    ImageCase(
+        "miri_coron_calibration",
+        _part("MIRIMAGE", {"filter": "F1140C"}, exp_type="MIR_CORONCAL", subarray="MASK1140", nints=2),
+        by_integration=True,
+        long=True,
+    ),
+    ImageCase("miri_coron_rate", _part("MIRIMAGE", {"filter": "F1140C"}, exp_type="MIR_CORONCAL"), long=True),
+    ImageCase("fgs_focus", _part("GUIDER1", exp_type="FGS_FOCUS", ny=48, nx=64), long=True),
     ImageCase("no_row", LONG, rows=False, long=True),
     ImageCase("no_decline", MIRI, steps={"photom": {"apply_time_correction": False}}, long=True),
     ImageCase("no_flat", LONG, steps={"flat_field": {"skip": True}}, long=True),

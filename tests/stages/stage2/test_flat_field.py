@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,8 @@ def test_back_again(make_image, flattened):
 def test_a_file_that_is_given_takes_the_place_of_the_reference(make_meta):
     assert takes(make_meta(), Params()) == ("flat",)
     assert takes(make_meta(), Params(user_supplied_flat="mine.fits")) == ("user_supplied_flat",)
+
+
+def test_images_that_check_shutters_stay_as_they_are(make_meta):
+    assert STEP.skip_if(make_meta(), Params()) is None
+    assert "NRS_VERIFY" in STEP.skip_if(replace(make_meta(), exp_type="NRS_VERIFY"), Params())
