@@ -16,7 +16,7 @@ from upramp.stages.core.kernel import kernel
 
 STEP = 32
 PRECISION = 1e-6
-"""Pixels by which the positions may be off."""
+"""Pixels by which the positions may be off, if nobody says otherwise."""
 
 Map = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """``map(x, y)``: pixels of the input -> pixels of the output, from 0, float64."""
@@ -80,8 +80,8 @@ def _nodes(length: int, step: int) -> np.ndarray:
     return -1 + step * np.arange(-1, -(-(length + 2) // step) + 2)
 
 
-def pixmap(to_output: Map, shape: tuple[int, int]) -> Pixmap:
-    """Positions of all pixels of an input (ny, nx) on the output."""
+def pixmap(to_output: Map, shape: tuple[int, int], precision: float = PRECISION) -> Pixmap:
+    """Positions of all pixels of an input (ny, nx) on the output; they may be off by ``precision`` pixels."""
     ny, nx = shape
     step = STEP
     while True:
@@ -91,7 +91,7 @@ def pixmap(to_output: Map, shape: tuple[int, int]) -> Pixmap:
         for n, out in zip(nodes, spread, strict=True):
             along_x(np.ascontiguousarray(n), step, out)
         made = Pixmap(spread[0], spread[1], step, shape)
-        if step == 1 or _error(made, to_output) < PRECISION:
+        if step == 1 or _error(made, to_output) < precision:
             return made
         step //= 2
 
