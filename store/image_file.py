@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -84,23 +84,13 @@ class ImageFile(ExposureFile):
         Unprocessable
             If SCI, ERR or DQ is missing or of another shape or type.
         """
-        units = {u.name: u for u in self.units if u.start and u.bitpix in _TYPES and prod(u.shape)}
-        shape = units["SCI"].shape if "SCI" in units else ()
-        for name in _NEEDED:
-            if name not in units or units[name].shape != shape:
-                raise Unprocessable(
-                    f"{self.path.name} has no {name} extension of the shape of SCI, {shape}; "
-                    "calibrate the exposure again from its uncal file"
-                )
+        units = self._images(_NEEDED)
+        shape = units["SCI"].shape
         names = [*_NEEDED, *(n for n in _VARIANCES if n in units and units[n].shape == shape)]
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             found = dict(zip(names, pool.map(self.array, (units[n] for n in names)), strict=True))
-        for name, dtype in _NEEDED.items():
-            if found[name].dtype != dtype:
-                raise Unprocessable(
-                    f"{self.path.name}: {name} holds {found[name].dtype}, not {np.dtype(dtype)}; "
-                    "calibrate the exposure again from its uncal file"
-                )
+        for name in _NEEDED:
+            self._check(name, found[name])
         arrays = {"AREA": self.array(units["AREA"])} if "AREA" in units else {}
         zero = [found[n] if n in found else np.zeros(shape, np.float32) for n in _VARIANCES[:2]]
         header: Mapping[str, Mapping[str, Any]] = {
@@ -118,6 +108,40 @@ class ImageFile(ExposureFile):
             arrays=arrays,
             bunit=str(self.sci.get("BUNIT", "DN/s")),
         )
+
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """SCI and DQ alone, which is a fraction of all.
+
+        Raises
+        ------
+        Unprocessable
+            As for `read`.
+        """
+        names = ("SCI", "DQ")
+        units = self._images(names)
+        sci, dq = (self.array(units[name]) for name in names)
+        self._check("SCI", sci)
+        self._check("DQ", dq)
+        return sci, dq
+
+    def _images(self, needed: Iterable[str]) -> dict[str, Unit]:
+        """Extensions with pixels by name, once those needed are seen to be there."""
+        units = {u.name: u for u in self.units if u.start and u.bitpix in _TYPES and prod(u.shape)}
+        shape = units["SCI"].shape if "SCI" in units else ()
+        for name in needed:
+            if name not in units or units[name].shape != shape:
+                raise Unprocessable(
+                    f"{self.path.name} has no {name} extension of the shape of SCI, {shape}; "
+                    "calibrate the exposure again from its uncal file"
+                )
+        return units
+
+    def _check(self, name: str, array: np.ndarray) -> None:
+        if array.dtype != _NEEDED[name]:
+            raise Unprocessable(
+                f"{self.path.name}: {name} holds {array.dtype}, not {np.dtype(_NEEDED[name])}; "
+                "calibrate the exposure again from its uncal file"
+            )
 
 
 def kind_of(name: str) -> str:

@@ -129,6 +129,17 @@ def association_id(name: str) -> str:
     return parse_name(name.removesuffix(".json")).segment_id
 
 
+def preview_file(output: Path, product: str) -> Path:
+    """Where the preview of a mosaic lies whose products' names begin with ``product``.
+
+    Raises
+    ------
+    Unprocessable
+        If no file can safely be named after it.
+    """
+    return output / parse_name(product).product("preview")
+
+
 def scratch_root(output: Path) -> Path:
     """The hidden folder that holds the scratch folders of all jobs of an output folder."""
     return output / SCRATCH

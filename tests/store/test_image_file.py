@@ -98,3 +98,22 @@ def test_kinds():
     assert kind_of(f"{STEM}_rate.fits") == "rate"
     assert kind_of("jw01234-o001_t001_nircam_f444w_i2d.fits") == ""
     assert kind_of(f"{STEM}_uncal.fits") == kind_of("notes.txt") == ""
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (2, 6, 8)])
+def test_values_and_flags_alone(make_product, shape):
+    path, arrays = make_product("cal", shape, without=("ERR", "VAR_POISSON"))
+    sci, dq = open_image(path).values()
+    assert np.array_equal(sci, arrays["SCI"]) and sci.dtype == np.float32
+    assert np.array_equal(dq, arrays["DQ"]) and dq.dtype == np.uint32
+    with pytest.raises(Unprocessable, match="no ERR extension"):
+        open_image(path).read()
+
+
+def test_values_of_another_type_or_shape(make_product):
+    path, _ = make_product("cal", SCI=np.zeros((6, 8), "f8"))
+    with pytest.raises(Unprocessable, match="SCI holds float64"):
+        open_image(path).values()
+    path, _ = make_product("cal", without=("DQ",))
+    with pytest.raises(Unprocessable, match="no DQ extension"):
+        open_image(path).values()

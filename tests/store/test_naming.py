@@ -117,6 +117,13 @@ def test_what_was_taken_directly_before(segment, before):
     assert naming.preceding(segment) == before
 
 
+def test_previews_lie_beside_the_products():
+    product = "jw01234-o001_tngc3324_nircam_clear-f200w"
+    assert naming.preview_file(Path("/out"), product) == Path(f"/out/{product}_preview.fits")
+    with pytest.raises(Unprocessable, match="plain file name"):
+        naming.preview_file(Path("/out"), "../../etc/passwd")
+
+
 def test_windows_lie_in_the_ledger():
     path = naming.windows_file(Path("/out/ledger"), "NRCA1", "jw1_nrca1", "0123456789abcdef" * 4)
     assert path == Path("/out/ledger/windows/nrca1/jw1_nrca1-0123456789abcdef.parquet")
