@@ -104,6 +104,7 @@ class Associations:
     across_observations: bool = False
     quiet_s: float = _least(0, 3600.0)
     build_without_failed: bool = False
+    previews: bool = False
     folder: Path | None = None
 
 

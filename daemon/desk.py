@@ -38,8 +38,9 @@ from upramp.daemon.events import (
     Work,
 )
 from upramp.daemon.gathering import Gathering
-from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify
+from upramp.daemon.jobs import Crew, Queue, RetryPolicy, classify, one_thread
 from upramp.daemon.order import Hold, Order, is_preceded
+from upramp.daemon.previews import Previews
 from upramp.daemon.reading import look, plan_and_calibrate
 from upramp.stages.core.errors import Misconfigured, Retryable
 from upramp.store import schema
@@ -137,6 +138,13 @@ class _Glanced:
     turn: Turn | None
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """The spare hand is free again; ``event`` is what came of it."""
+
+    event: Event | None
+
+
 Handler = Callable[["Desk", Any], Sequence[Event]]
 
 
@@ -150,8 +158,8 @@ class Desk:
     ledger : Ledger
         Open for writing.
     calibrator : Calibrator
-    crew, readers : Crew
-        Who calibrates, who reads files in.
+    crew, readers, spare : Crew
+        Who calibrates, who reads files in, who does what nothing waits for.
     queue : Queue
     policy : RetryPolicy
     handlers : mapping
@@ -164,6 +172,8 @@ class Desk:
         Whose turn it is, where exposures of a detector follow each other.
     gathering : Gathering
         What belongs together, and how much of it is in.
+    previews : Previews
+        Which previews of mosaics are to be brought up to date.
     """
 
     settings: Settings
@@ -179,11 +189,14 @@ class Desk:
     now: Callable[[], datetime] = schema.now
     in_hand: dict[Path, Identity] = field(default_factory=dict)
     order: Order = field(default_factory=Order)
+    previews: Previews = field(default_factory=Previews)
+    spare: Crew = field(default_factory=one_thread)
 
     def __post_init__(self) -> None:
-        self.inbox: SimpleQueue[Event | _Read | _Glanced | None] = SimpleQueue()
+        self.inbox: SimpleQueue[Event | _Read | _Glanced | _Beside | None] = SimpleQueue()
         self._unread: deque[tuple[Identity, str, Tries]] = deque()
         self._reading = False
+        self._beside = 0
         self._timers: list[tuple[float, int, Any]] = []
         self._count = itertools.count()
         self.gathering = Gathering(self.settings.config, self.ledger.state)
@@ -216,6 +229,14 @@ class Desk:
         else:
             job = (self.calibrator, work.identity, self.settings, work.sha256, work.before)
             self.crew.submit(finished, plan_and_calibrate, *job)
+
+    def beside(self, work: Callable[..., Event], *args: Any) -> None:
+        """Have something done on a thread of its own, for which no calibration waits.
+
+        The event that it returns follows. It should end soon once `abandoned` is set.
+        """
+        self._beside += 1
+        self.spare.submit(lambda event, error: self.inbox.put(_Beside(event)), work, *args)
 
     def later(self, seconds: float, event: Any) -> None:
         """Let an event happen after a while; None only makes the desk look up."""
@@ -250,7 +271,8 @@ class Desk:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return not (self._unread or self._reading or self._timers or len(self.queue)) and self.inbox.empty()
+        waits = self._unread or self._reading or self._beside or self._timers or len(self.queue)
+        return not waits and self.inbox.empty()
 
     @property
     def busy(self) -> bool:
@@ -283,6 +305,9 @@ class Desk:
                 event = None
             if isinstance(event, _Read):
                 self._reading = False
+                event = event.event
+            if isinstance(event, _Beside):
+                self._beside -= 1
                 event = event.event
             if event is not None:
                 self.dispatch(event)

@@ -315,6 +315,47 @@ class AssociationFailed:
 
 
 @dataclass(frozen=True)
+class PreviewOver:
+    """A look at the preview of an association is over.
+
+    ``file``: the association's; ``of``: its group, or the file again if somebody gave it. ``path``: the
+    preview. ``members``: images that are in it; ``added``: of these
+    new ones, 0 if it stays as it was. ``left``: whether there are more to put. ``failure``: what went wrong,
+    with all or with one of them.
+    """
+
+    file: Path
+    of: str | Path
+    product: str
+    path: Path
+    members: int = 0
+    added: int = 0
+    left: bool = False
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class PreviewRefreshed:
+    """The preview of what is in of an association was written anew."""
+
+    path: Path
+    product: str
+    members: int
+    added: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PreviewFailed:
+    """A preview could not be brought up to date, or not with all images; nothing else depends on it."""
+
+    path: Path
+    product: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
 class Resumed:
     """The service starts: what waited when the last one ended is taken up."""
 
@@ -355,6 +396,9 @@ Event = (
     | AssociationWaits
     | AssociationReady
     | AssociationFailed
+    | PreviewOver
+    | PreviewRefreshed
+    | PreviewFailed
     | Resumed
     | InputsOver
     | LedgerRefused

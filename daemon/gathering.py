@@ -305,18 +305,33 @@ class Gathering:
             found = replace(found, state=WAITING)
         return Standing(found, marks, unread)
 
-    def _mark(self, case: Case, file: str, state: Any) -> tuple[str, bool]:
-        """What tells a member's content apart, "" if it is not there; whether it is no product of ours."""
+    def present(self, case: Case, state: Any) -> list[Path]:
+        """Files of the members that stand, whether they are at work again or not."""
+        found = []
+        for name, file in case.members.items():
+            place, free = self._place(case, file, state)
+            if place is not None and (free or name not in self._failed.get(self.group(name), ())):
+                found.append(place)
+        return found
+
+    def _place(self, case: Case, file: str, state: Any) -> tuple[Path | None, bool]:
+        """Where a member is, None if it is not there; whether it is no product of ours."""
         product = state.product(self.output / file)
         places = [self.output / file]
         if case.requested and case.file.parent.absolute() != self.output:
             places.insert(0, case.file.parent / file)
         for place in places if case.requested else ():
-            if (product is None or place != self.output / file) and (found := _facts_of_file(place)):
-                return found, True
-        return (
-            ("", False) if product is None else (f"{product['key']} {product['created'].isoformat()}", False)
-        )
+            if (product is None or place != self.output / file) and _facts_of_file(place):
+                return place, True
+        return (None if product is None else self.output / file), False
+
+    def _mark(self, case: Case, file: str, state: Any) -> tuple[str, bool]:
+        """What tells a member's content apart, "" if it is not there; whether it is no product of ours."""
+        place, free = self._place(case, file, state)
+        if place is None or free:
+            return ("" if place is None else _facts_of_file(place)), free
+        product = state.product(place)
+        return f"{product['key']} {product['created'].isoformat()}", False
 
 
 def _facts_of_file(path: Path) -> str:

@@ -236,6 +236,11 @@ class Crew:
         self._executor = None
 
 
+def one_thread(name: str = "spare") -> Crew:
+    """A crew of one thread of this process, begun when it is first needed."""
+    return Crew(lambda: ThreadPoolExecutor(1, thread_name_prefix=name), in_process=True)
+
+
 def make_crew(workers: int, log: Log) -> Crew:
     """The workers of this run.
 

@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from upramp.daemon import kernel_cache, telling
 from upramp.daemon.config import UNTIL, Config
 from upramp.daemon.desk import Calibration, Calibrator, Desk, Settings, new_run_id, upramp_version
 from upramp.daemon.handlers import HANDLERS
-from upramp.daemon.jobs import Crew, Queue, RetryPolicy, make_crew
+from upramp.daemon.jobs import Crew, Queue, RetryPolicy, make_crew, one_thread
 from upramp.daemon.logs import bind, get_logger, unbind
 from upramp.daemon.machine import cores, count_threads, count_workers, memory_mb
 from upramp.stages.core.errors import Retryable
@@ -91,7 +90,7 @@ def open_desk(
             ledger,
             calibrator or Calibration(),
             crew=crew or make_crew(workers, config.log),
-            readers=Crew(lambda: ThreadPoolExecutor(1, thread_name_prefix="read"), in_process=True),
+            readers=one_thread("read"),
             queue=Queue(workers),
             handlers=HANDLERS,
             policy=policy,
@@ -101,9 +100,9 @@ def open_desk(
             yield desk
         finally:
             abandoned = desk.busy
-            if abandoned:
-                desk.abandoned.set()
+            desk.abandoned.set()
             desk.readers.close(kill=abandoned)
+            desk.spare.close(kill=abandoned)
             desk.crew.close(kill=abandoned)
 
 

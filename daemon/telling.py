@@ -13,6 +13,8 @@ from upramp.daemon.events import (
     FileSkipped,
     LedgerRefused,
     PredecessorMissing,
+    PreviewFailed,
+    PreviewRefreshed,
     ProductSuperseded,
     RetryPlanned,
     SegmentArrived,
@@ -53,6 +55,8 @@ def tell(event: Event) -> None:
                 log.warning("exposure_incomplete", reason=reason)
         case AssociationWaits() | AssociationReady() | AssociationFailed():
             _tell_association(event)
+        case PreviewRefreshed() | PreviewFailed():
+            _tell_preview(event)
         case LedgerRefused(reason, seconds):
             log.warning("ledger_refused", reason=reason, wait_s=seconds)
 
@@ -94,6 +98,17 @@ def _tell_association(event: AssociationWaits | AssociationReady | AssociationFa
         log.info("association_ready", path=path, product=product, how=event.how, members=event.members)
         if event.without:
             log.warning("association_incomplete", path=path, product=product, without=event.without)
+
+
+def _tell_preview(event: PreviewRefreshed | PreviewFailed) -> None:
+    path, product = str(event.path), event.product
+    if isinstance(event, PreviewRefreshed):
+        counts = {"members": event.members, "added": event.added}
+        log.info("preview_refreshed", path=path, product=product, **counts, seconds=round(event.seconds, 3))
+    else:
+        failure = event.failure
+        extra = {"exception": failure.traceback} if failure.traceback else {}
+        log.warning("preview_failed", path=path, product=product, reason=failure.reason, **extra)
 
 
 def _tell_made(event: SegmentCommitted | SegmentSuperseded | ProductSuperseded) -> None:

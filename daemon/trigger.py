@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from upramp.daemon import previews
 from upramp.daemon.assembly import BUILT, SUPERSEDED, Look, look_at
 from upramp.daemon.desk import Desk, Handler
 from upramp.daemon.events import (
@@ -73,8 +74,9 @@ def on_news(
         if desk.ledger.state.association(path) or event.segment_id == association_id(path.name):
             return _on_association_news(desk, event)
         path = Path(f"{event.segment_id}.fits")
-    desk.gathering.note(exposure_name(path.name), desk.ledger.state)
-    return concerned(desk, path)
+    name = exposure_name(path.name)
+    desk.gathering.note(name, desk.ledger.state)
+    return [*previews.note(desk, event, name), *concerned(desk, path)]
 
 
 def on_association_touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
@@ -139,6 +141,7 @@ HANDLERS: dict[type, Handler] = {
     AssociationTouched: on_association_touched,
     Resumed: on_resumed,
     InputsOver: on_inputs_over,
+    **previews.HANDLERS,
 }
 """Which function handles which event."""
 

@@ -266,6 +266,22 @@ EVENTS: dict[str, Event] = {
             "remedy": "what the operator can do about it",
         },
     ),
+    "preview_refreshed": Event(
+        "The preview of a mosaic shows what arrived; with `[associations] previews`.",
+        fields={
+            "path": "the preview",
+            "product": _COMBINED,
+            "members": "images that are in it",
+            "added": "of these, new ones",
+            "seconds": _SECONDS,
+        },
+    ),
+    "preview_failed": Event(
+        "A preview of a mosaic lacks images or could not be written; nothing else depends on it. Told once "
+        "for each reason; it is tried again with the next arrival.",
+        "warning",
+        {"path": "the preview", "product": _COMBINED, "reason": _REASON},
+    ),
     # references and ledger
     "references_resolved": Event(
         "Best references were looked up, and those needed are in the local cache.",
