@@ -52,6 +52,20 @@ def warm_stage3(folder: Path, images: Sequence[Path]) -> None:
     path = _association(folder / "out", "image3", dict.fromkeys((p.name for p in images), "science"))
     for steps, threads in product((ALIGNED, {**ALIGNED, **OTHERWISE}), (1, 2)):
         calibrate(path, folder, steps, threads)  # parts of arrays are other types than arrays that are whole
+    warm_preview(path, images)
+
+
+def warm_preview(association: Path, images: Sequence[Path]) -> None:
+    """Make the preview of a mosaic of the images of `warm_stage2`."""
+    from upramp.daemon.previewing import refresh
+    from upramp.daemon.previews import Job
+    from upramp.store.preview_file import read_preview
+
+    target = association.with_name("warm_preview.fits")
+    refresh(Job(association, association, "warm", target, images), lambda: False)
+    preview = read_preview(target)
+    if preview is not None:
+        preview.canvas.join()
 
 
 def calibrate(path: Path, folder: Path, steps: Steps, threads: int = 1) -> None:

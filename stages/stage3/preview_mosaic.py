@@ -215,7 +215,7 @@ class Canvas:
                 bounds.append((min(lo, first), max(hi, first + n)) if n else (lo, hi))
             if max(hi - lo for lo, hi in bounds) <= LIMIT:
                 break
-            self._join()
+            self.join()
             ends = [(low / 2, high / 2) for low, high in ends]
         (x0, x1), (y0, y1) = bounds
         if (x1 - x0, y1 - y0) == self.sci.shape[::-1]:
@@ -229,7 +229,7 @@ class Canvas:
             setattr(self, name, grown)
         self.x0, self.y0 = x0, y0
 
-    def _join(self) -> None:
+    def join(self) -> None:
         """Make cells twice as wide and high."""
         ny, nx = self.sci.shape
         dy, dx = self.y0 % 2, self.x0 % 2

@@ -15,9 +15,12 @@ from run_modes import signatures
 
 from upramp.daemon import calibrate, warm
 from upramp.daemon.config import Config, Crds, Output, Run, Store
+from upramp.daemon.previewing import refresh
+from upramp.daemon.previews import Job
 from upramp.simulate import visit
 from upramp.simulate.cache import Cache
 from upramp.simulate.observation import Observation
+from upramp.stages.stage3 import preview_mosaic
 
 STARS = {"minobj": 5, "bkg_boxsize": 50, "separation": 0.3, "tolerance": 0.2}
 MODES: dict[str, tuple[dict, dict, dict]] = {
@@ -83,6 +86,10 @@ def calibrated(folder: Path, k: int, given: dict, how: dict, steps: dict) -> Non
     run(associated(folder / "in", "image2", {rates[0].name: "science", rates[1].name: "background"}))
     cals = [path.name.replace("_rate.", "_cal.") for path in rates]
     run(associated(folder / "out", "image3", dict.fromkeys(cals, "science")))
+    preview_mosaic.LIMIT = 100  # cells are joined
+    target = folder / "out" / f"{k}_preview.fits"
+    done = refresh(Job(target, "", "made", target, [folder / "out" / name for name in cals]), lambda: False)
+    assert done.added == len(cals), done
 
 
 def main(folder: Path) -> None:

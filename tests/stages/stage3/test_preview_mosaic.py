@@ -181,7 +181,7 @@ def test_cells_are_joined_without_loss():
         w, v = summed.get(place, (0.0, 0.0))
         own = float(canvas.wht[r, c])
         summed[place] = w + own, v + own * float(canvas.sci[r, c])
-    canvas._join()
+    canvas.join()
     found, scale = on_sky(canvas)
     assert scale == 2 * grid.scale and found.keys() == summed.keys()
     for place, (w, v) in summed.items():
