@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from upramp.daemon.events import (
     Event,
     FileSettled,
 )
-from upramp.daemon.gathering import Case, Standing, complete, verdict
-from upramp.stages.associations.ready import COMPLETE, EXPLICIT, FAILED, QUIET, WAITING
+from upramp.daemon.gathering import Case, Standing
+from upramp.stages.associations.names import exposure_name
+from upramp.stages.associations.ready import COMPLETE, EXPLICIT, FAILED, QUIET, WAITING, Readiness
+from upramp.stages.associations.record import SOUND, Association
 from upramp.stages.core.errors import UprampError
 from upramp.store.associations import member_paths, write_association
 
@@ -153,3 +155,35 @@ def _quiet_s(desk: Desk, case: Case, why: str) -> float:
         return 0.0
     over = why == "alarm" and desk.clock() >= desk.gathering.quiet_from
     return desk.gathering.config.quiet_s if over else math.inf
+
+
+def verdict(case: Case, found: Readiness, without_failed: bool) -> tuple[str, str, str]:
+    """State, reason and remedy of an association, with what may be built without."""
+    if found.state == FAILED:
+        return FAILED, found.facts, "see why its members failed: upramp status"
+    if not (found.ready and found.failed):
+        return found.state, found.facts, ""
+    if case.requested:
+        return FAILED, found.facts, "take what failed out of the file, or deliver it anew"
+    if not without_failed:
+        return FAILED, found.facts, "deliver it anew, or set [associations] build_without_failed = true"
+    return found.state, found.facts, ""
+
+
+def complete(case: Case, found: Readiness) -> Association:
+    """The association as it is written: with the members that are in, and what is said of the others."""
+    association = case.association
+    [product] = association.products
+    present = set(found.present)
+    members = tuple(m for m in product.members if exposure_name(m.expname) in present)
+    told = [] if association.degraded_status == SOUND else [association.degraded_status]
+    if found.failed:
+        told.append(f"Left out, because their calibration failed: {', '.join(found.failed)}.")
+    if found.missing:
+        told.append(f"Not there when it was built: {', '.join(found.missing)}.")
+    told += [f"Visit {v}: {n} exposures were not heard of when it was built." for v, n in found.unheard]
+    return replace(
+        association,
+        products=(replace(product, members=members),),
+        degraded_status=" ".join(told) or SOUND,
+    )

@@ -22,9 +22,10 @@ from upramp.daemon.config import Config
 from upramp.stages.associations.group import Labels, associate
 from upramp.stages.associations.names import exposure_name
 from upramp.stages.associations.pool import NOTHING, Candidate, Exposure, exposure_from_header
-from upramp.stages.associations.ready import FAILED, WAITING, Announced, Readiness, announced, readiness
-from upramp.stages.associations.record import SOUND, Association
+from upramp.stages.associations.ready import WAITING, Announced, Readiness, announced, readiness
+from upramp.stages.associations.record import Association
 from upramp.stages.associations.rules import LEVEL3
+from upramp.store.associations import KINDS
 from upramp.store.headers import software
 
 Row = Mapping[str, Any]
@@ -66,9 +67,17 @@ class Case:
 
     @cached_property
     def needed(self) -> Association:
-        """The association with the members that are combined, and none beside."""
+        """The association with the members that are combined, or subtracted, and none beside."""
         [product] = self.association.products
-        return replace(self.association, products=(replace(product, members=product.of("science")),))
+        roles, _ = KINDS[self.association.asn_type]
+        needed = [m for role in roles for m in product.of(role)]
+        return replace(self.association, products=(replace(product, members=tuple(needed)),))
+
+    @property
+    def exposure(self) -> str:
+        """Of level 2: the file of the exposure that is calibrated; else ""."""
+        [product] = self.association.products
+        return product.of("science")[0].expname if self.association.level == 2 else ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class Gathering:
         Groups and requests that are looked at again by themselves -> when, by the desk's clock.
     quiet_from : float
         By the desk's clock: before, quiet time is over for nothing.
+    instead : dict
+        Associations of level 2 -> the rates that are not calibrated alone because of them.
     patience : dict
         Group -> how many things may happen to it before it is worth a look.
     """
@@ -127,6 +138,7 @@ class Gathering:
         self.alarms: dict[str | Path, float] = {}
         self.quiet_from = 0.0
         self.patience: dict[str, int] = {}
+        self.instead: dict[Path, Path] = {}
         self._exposures: dict[str, dict[str, Exposure]] = {}
         self._groups: dict[str, str] = {}
         self._alone: set[str] = set()  # exposures that no rule takes; they count among those of their visit
@@ -135,9 +147,11 @@ class Gathering:
         self._files: dict[str, dict[str, None]] = {}
         self._failed: dict[str, set[str]] = {}
         self._at_work: Counter[str] = Counter()
+        self._taken: dict[Path, str] = {}
         self._unread: dict[str, set[str]] = {}
         self._requests: dict[Path, Case] = {}
         self._wanted: dict[str, dict[Path, None]] = {}
+        self._asked: dict[str, dict[Path, None]] = {}
         if self.forms:
             for row in state.headers():
                 self.hear(_from_facts(row["exposure"], row["facts"]))
@@ -189,15 +203,16 @@ class Gathering:
         return True
 
     def take(self, path: Path) -> None:
-        """A file is in hand."""
-        name = exposure_name(path.name)
+        """A file is in hand; of an association of level 2, its exposure is."""
+        request = self.request(path)
+        name = self._taken[path] = exposure_name((request and request.exposure) or path.name)
         self._at_work[name] += 1
         if name not in self._groups and (group := self.group(name)):
             self._unread.setdefault(group, set()).add(name)
 
     def drop(self, path: Path) -> None:
         """A file is no longer in hand."""
-        name = exposure_name(path.name)
+        name = self._taken.pop(path)
         self._at_work[name] -= 1
         if self._at_work[name] <= 0:
             del self._at_work[name]
@@ -254,6 +269,7 @@ class Gathering:
         case = self._requests[file] = Case(file, association, requested=True)
         for name in case.members:
             self._wanted.setdefault(name, {})[file] = None
+        self._asked.setdefault(case.product, {})[file] = None
         return case
 
     def forget(self, file: Path) -> None:
@@ -261,10 +277,22 @@ class Gathering:
         if (old := self._requests.pop(file, None)) is not None:
             for name in old.members:
                 self._wanted[name].pop(file, None)
+            self._asked[old.product].pop(file, None)
 
     def request(self, file: Path) -> Case | None:
         """The association that somebody gave in this file."""
         return self._requests.get(file)
+
+    def rivals(self, case: Case) -> list[Case]:
+        """The associations that somebody gave for the product of one that is formed here."""
+        return [self._requests[file] for file in self._asked.get(case.product, ())]
+
+    def asked_with(self, path: Path) -> Case | None:
+        """The association of level 2 that somebody gave for the exposure of this file."""
+        for file in self._wanted.get(exposure_name(path.name), ()):
+            if self._requests[file].exposure == path.name:
+                return self._requests[file]
+        return None
 
     def concerned(self, name: str) -> Iterator[str | Path]:
         """The group of an exposure, and requests that list it."""
@@ -288,6 +316,8 @@ class Gathering:
             mark, free = self._mark(case, file, state)
             if free:
                 beside.add(name)
+            if mark and case.exposure:  # what became of an image says nothing against its rates
+                failed.discard(name)
             if mark and (free or name not in failed):
                 marks[name] = mark
         at_work = self._at_work.keys() - beside
@@ -358,35 +388,3 @@ def exposure_of(name: str, header: Mapping[str, Any]) -> Exposure:
 def _from_facts(name: str, facts: Mapping[str, str]) -> Exposure:
     candidate = Candidate(f"o{int(facts['obs_num']):03d}", "observation")
     return Exposure(f"{name}_uncal.fits", facts, (candidate,))
-
-
-def verdict(case: Case, found: Readiness, without_failed: bool) -> tuple[str, str, str]:
-    """State, reason and remedy of an association, with what may be built without."""
-    if found.state == FAILED:
-        return FAILED, found.facts, "see why its members failed: upramp status"
-    if not (found.ready and found.failed):
-        return found.state, found.facts, ""
-    if case.requested:
-        return FAILED, found.facts, "take what failed out of the file, or deliver it anew"
-    if not without_failed:
-        return FAILED, found.facts, "deliver it anew, or set [associations] build_without_failed = true"
-    return found.state, found.facts, ""
-
-
-def complete(case: Case, found: Readiness) -> Association:
-    """The association as it is written: with the members that are in, and what is said of the others."""
-    association = case.association
-    [product] = association.products
-    present = set(found.present)
-    members = tuple(m for m in product.members if exposure_name(m.expname) in present)
-    told = [] if association.degraded_status == SOUND else [association.degraded_status]
-    if found.failed:
-        told.append(f"Left out, because their calibration failed: {', '.join(found.failed)}.")
-    if found.missing:
-        told.append(f"Not there when it was built: {', '.join(found.missing)}.")
-    told += [f"Visit {v}: {n} exposures were not heard of when it was built." for v, n in found.unheard]
-    return replace(
-        association,
-        products=(replace(product, members=members),),
-        degraded_status=" ".join(told) or SOUND,
-    )

@@ -91,6 +91,8 @@ def on_file_settled(desk: Desk, event: FileSettled) -> Sequence[Event]:
         if rival := _lost_to(desk, known):
             reason = f"superseded by {rival['path']}, which came later"
             return [FileSkipped(path, known["segment_id"], reason, remedy="use --force to take it again")]
+    if not event.tries.attempts and (others := trigger.instead(desk, path, records.names_of(path)[0])):
+        return others
     desk.read(identity, known["sha256"] or "" if known else "", event.tries)
     return trigger.concerned(desk, path)
 

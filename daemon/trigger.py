@@ -29,6 +29,7 @@ from upramp.daemon.events import (
     Event,
     ExposureHeard,
     FileFailed,
+    FileSettled,
     FileSkipped,
     InputsOver,
     ProductSuperseded,
@@ -41,10 +42,12 @@ from upramp.daemon.jobs import classify
 from upramp.stages.associations.names import exposure_name
 from upramp.stages.associations.ready import FAILED, WAITING
 from upramp.stages.core.errors import Unprocessable, UprampError
-from upramp.store.associations import read_association
+from upramp.store.associations import KINDS, read_association
 from upramp.store.naming import association_id, is_association
 
 Row = Mapping[str, Any]
+
+OTHERS = "its exposures belong to another association now, since their headers say so"
 
 FINER = 16
 """A group is looked at again once this part of what is outstanding has happened: small ones each time, and
@@ -69,14 +72,15 @@ def on_news(
 
     An association of level 2 is one of its exposure's files.
     """
-    path = event.path
+    path, told = event.path, list[Event]()
     if is_association(path.name):
-        if desk.ledger.state.association(path) or event.segment_id == association_id(path.name):
-            return _on_association_news(desk, event)
+        told += _on_association_news(desk, event)
+        if event.segment_id == association_id(path.name):
+            return told
         path = Path(f"{event.segment_id}.fits")
     name = exposure_name(path.name)
     desk.gathering.note(name, desk.ledger.state)
-    return [*previews.note(desk, event, name), *concerned(desk, path)]
+    return [*told, *previews.note(desk, event, name), *concerned(desk, path)]
 
 
 def on_association_touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
@@ -98,7 +102,7 @@ def _touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
     cases, gone = _worth_a_look(desk, event)
     looks = [look_at(desk, case, event.why) for case in cases]
     rows = [look.row for look in looks if look.is_news]
-    rows += [row for file in gone if (row := _abandoned(desk, file))]
+    rows += [row for file, reason in gone.items() if (row := _abandoned(desk, file, reason))]
     if rows:
         desk.commit({"associations": rows})
     for look in looks:
@@ -108,7 +112,11 @@ def _touched(desk: Desk, event: AssociationTouched) -> Sequence[Event]:
     if isinstance(of, str) and (outstanding or gathering.patience.get(of, 0) <= 0):
         gathering.patience[of] = min(outstanding, default=0) // FINER
     _look_again(desk, of, looks)
-    return [told for look in looks for told in look.told]
+    told = [event for look in looks for event in look.told]
+    if failed := [look.case.file for look in looks if look.row["state"] == FAILED]:
+        alone = [gathering.instead.pop(file) for file in failed if file in gathering.instead]
+        told += [FileSettled(path) for path in alone]
+    return told
 
 
 def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
@@ -127,9 +135,16 @@ def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
 
 
 def on_inputs_over(desk: Desk, event: InputsOver) -> Sequence[Event]:
-    """A run over given files has all it will have: that is as good as quiet time."""
-    desk.gathering.over = True
-    return [AssociationTouched(of, why="over") for of in list(desk.gathering.touched)]
+    """A run over given files has all it will have: that is as good as quiet time.
+
+    Exposures that still wait for their backgrounds go first, because others wait for them.
+    """
+    gathering = desk.gathering
+    first = [] if gathering.over else list(gathering.instead)
+    gathering.over = True
+    if first:
+        return [*(AssociationTouched(of, why="over") for of in first), event]
+    return [AssociationTouched(of, why="over") for of in list(gathering.touched)]
 
 
 HANDLERS: dict[type, Handler] = {
@@ -184,6 +199,22 @@ def admit(desk: Desk, path: Path) -> Sequence[Event] | None:
     return [AssociationTouched(path)]
 
 
+def instead(desk: Desk, path: Path, segment_id: str) -> Sequence[Event]:
+    """What happens instead of reading in rates that settled; nothing if they may be.
+
+    Where somebody gave an association of level 2 for them, they are calibrated as it says, once all is there.
+    """
+    case = desk.gathering.asked_with(path)
+    row = None if case is None else desk.ledger.state.association(case.file)
+    if case is None or row is None or row["state"] in (FAILED, SUPERSEDED):
+        return []
+    desk.gathering.instead[case.file] = path
+    return [
+        FileSkipped(path, segment_id, f"calibrated as {case.file.name} says"),
+        AssociationTouched(case.file),
+    ]
+
+
 def left_over(desk: Desk) -> list[Row]:
     """The associations of this run that were not built, by their rows."""
     gathering = desk.gathering
@@ -203,13 +234,13 @@ def _read(path: Path) -> tuple[Path, Any] | None:
         association = read_association(path)
     except (UprampError, OSError):
         return None
-    if association.asn_type != "image3" or len(association.products) != 1:
+    if association.asn_type not in KINDS or len(association.products) != 1:
         return None
     return path, association
 
 
-def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], list[str]]:
-    """The associations to look at, and files of those that are formed no more.
+def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], dict[str, str]]:
+    """The associations to look at, and files of those that are formed no more, with the reason.
 
     While nothing can be ready, of a large group only those that are built are looked at, and only if they
     hold the exposure.
@@ -218,14 +249,26 @@ def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], li
     if isinstance(of, Path):
         if not of.exists():
             gathering.forget(of)
-            return [], [str(of)]
+            return [], {str(of): "its file is gone"}
         request = gathering.request(of)
-        return [request] if request else [], []
+        return [request] if request else [], {}
     gathering.patience[of] = gathering.patience.get(of, 0) - 1
     if event.why or gathering.patience[of] <= 0:
-        return gathering.formed(of), gathering.abandoned(of)
+        gone = dict.fromkeys(gathering.abandoned(of), OTHERS)
+        asked = {case.file: given for case in gathering.formed(of) if (given := _given_for(desk, case))}
+        gone |= {str(file): f"{given.name} asks for the same product" for file, given in asked.items()}
+        return [case for case in gathering.formed(of) if case.file not in asked], gone
     built = [case for case in gathering.formed_before(of) if event.name in case.members]
-    return [case for case in built if _is_built(desk, case)], []
+    return [case for case in built if _is_built(desk, case)], {}
+
+
+def _given_for(desk: Desk, case: Case) -> Path | None:
+    """The file that somebody gave for the product of an association, if it can be, or was, taken."""
+    for given in desk.gathering.rivals(case):
+        row = desk.ledger.state.association(given.file)
+        if desk.gathering.standing(given, desk.ledger.state).found.ready and row and row["state"] != FAILED:
+            return given.file
+    return None
 
 
 def _is_built(desk: Desk, case: Case) -> bool:
@@ -259,16 +302,13 @@ def _set_alarm(desk: Desk, of: str | Path, seconds: float) -> None:
         desk.later(seconds, AssociationTouched(of, why="alarm"))
 
 
-def _abandoned(desk: Desk, file: str) -> Row | None:
-    """The row of an association whose exposures belong to others now, or that nobody asks for any more."""
+def _abandoned(desk: Desk, file: str, reason: str) -> Row | None:
+    """The row of an association that is formed no more, or that nobody asks for any more."""
     old = desk.ledger.state.association(file)
     if old is None or old["state"] == SUPERSEDED or (old["requested"] and old["state"] == BUILT):
         return None
     now = desk.now()
     kept = {name: value for name, value in old.items() if name not in ("commit_no", "row_no", "run_id")}
-    reason = "its exposures belong to another association now, since their headers say so"
-    if old["requested"]:
-        reason = "its file is gone"
     return kept | {"state": SUPERSEDED, "reason": reason, "remedy": None, "since": now, "at": now}
 
 

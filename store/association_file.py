@@ -13,16 +13,10 @@ from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.image import Image
 from upramp.stages.core.meta import ExposureMeta
 from upramp.stages.stage3.members import exposure_group
-from upramp.store.associations import member_paths, read_association
+from upramp.store.associations import KINDS, member_paths, read_association
 from upramp.store.image_file import ImageFile, open_image
 from upramp.store.naming import association_id
 from upramp.store.transforms import read_wcs
-
-KINDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "image2": (("science", "background"), ("rate", "rateints")),
-    "image3": (("science",), ("cal", "crf")),
-}
-"""Type of an association -> what those of its members serve as that are read, and endings of their names."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,13 @@ TYPES = (
 )
 """Types of associations ("Association Types" in the documentation of jwst)."""
 
+KINDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "image2": (("science", "background"), ("rate", "rateints")),
+    "image3": (("science",), ("cal", "crf")),
+}
+"""Types that a pipeline here takes -> what those of its members serve as that are read, and endings of their
+names."""
+
 _COLUMNS = ("filename", "program", "obs_num", "exp_type", "instrume", "detector", "asn_candidate")
 _MAX_BYTES = 200_000_000
 

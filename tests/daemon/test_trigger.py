@@ -27,6 +27,7 @@ from upramp.daemon.events import (
     ExposureHeard,
     FileSettled,
     Identity,
+    InputsOver,
     Resumed,
     SegmentCommitted,
     Tries,
@@ -61,6 +62,8 @@ HEADER = {
 }
 ALL = [(number, detector) for number in (1, 2, 3, 4) for detector in (1, 2, 3, 4)]
 PRODUCT = "jw01234-o001_tngc3324_nircam_clear-f200w"
+TWO = {"NUMDTHPT": 2, "NEXPOSUR": 2, "SUBARRAY": "SUB64P"}
+TWO_PRODUCT = f"{PRODUCT}-sub64p"
 
 
 def name(number: int, detector: int, kind: str = "cal") -> str:
@@ -86,7 +89,8 @@ class Combiner:
             plan.uncal.header = json.loads(path.read_text()).get("header", {})
             return plan
         association = read_association(path)
-        names = [m.expname for m in association.products[0].of("science")]
+        product = association.products[0]
+        names = [m.expname for role in ("science", "background") for m in product.of(role)]
         folders = (path.parent, settings.config.output.folder)
         found = [next((f / n for f in folders if (f / n).is_file()), None) for n in names]
         if None in found:
@@ -97,7 +101,14 @@ class Combiner:
             **dict.fromkeys(("nx", "ny", "segments"), 0),
             **dict.fromkeys(("instrument", "detector", "exp_type", "subarray", "readpatt"), ""),
         )
-        ids = {"segment_id": path.stem, "exposure_id": path.stem, "meta": meta, "header": {}, "path": path}
+        stem = names[0].removesuffix(".fits") if association.level == 2 else path.stem
+        ids = {
+            "segment_id": stem,
+            "exposure_id": stem.removesuffix("_rate"),
+            "meta": meta,
+            "header": {},
+            "path": path,
+        }
 
         def fingerprint(sha256: str, windows: str = "") -> str:
             return hashlib.sha256(f"{sha256} {text} {self.parameters}".encode()).hexdigest()
@@ -112,14 +123,15 @@ class Combiner:
             return self.inner.calibrate(plan, sha256, *rest, **named)
         if waiting := self.failures.get(path.name):
             raise waiting.pop(0)
-        product = read_association(path).products[0].name
+        product, level = read_association(path).products[0].name, read_association(path).level
         self.built.append((product, plan.names))
         self.during(path)
-        target = plan.settings.config.output.folder / f"{product}_i2d.fits"
+        kind = "cal" if level == 2 else "i2d"
+        target = plan.settings.config.output.folder / f"{product}_{kind}.fits"
         target.write_text(plan.text)
         row = {
             "path": str(target),
-            "kind": "i2d",
+            "kind": kind,
             "created": schema.now(),
             "bytes": target.stat().st_size,
             "key": plan.fingerprint(sha256),
@@ -236,6 +248,9 @@ class Observatory:
     def row(self) -> Any:
         (row,) = self.rows
         return row
+
+    def row_of(self, file: Path) -> Any:
+        return self.ledger.state.association(file)
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.told if isinstance(event, kind)]
@@ -591,7 +606,8 @@ class TestRequests:
             folder.mkdir(parents=True, exist_ok=True)
             listed = [{"expname": name(*place), "exptype": "science"} for place in members]
             path = folder / "mine_asn.json"
-            product = {"name": "mine", "members": [*listed, *facts.pop("also", ())]}
+            members = [*listed, *facts.pop("also", ())]
+            product = {"name": facts.pop("name", "mine"), "members": members}
             path.write_text(json.dumps({"asn_type": "image3", "products": [product], **facts}))
             return path
 
@@ -648,6 +664,33 @@ class TestRequests:
         acquisition = {"expname": "jw01234001001_01101_00001_nrca3_cal.fits", "exptype": "target_acquisition"}
         observatory.arrive(request_file(ALL[:1], also=[acquisition]))
         assert len(observatory.calibrator.built) == 1
+
+    def test_it_stands_in_for_what_would_be_formed_of_the_same(self, observatory, request_file):
+        observatory.set(run={"until": "stage3"})
+        observatory.start()
+        path = request_file(ALL, name=PRODUCT)
+        observatory.arrive(path, *(observatory.expose(*place) for place in ALL))
+        assert observatory.handed_on == [path, path]
+        assert len(observatory.calibrator.built) == 1
+        assert {row["file"]: row["state"] for row in observatory.rows} == {
+            str(path): "built",
+            str(observatory.file): "superseded",
+        }
+        assert observatory.row_of(observatory.file)["reason"] == "mine_asn.json asks for the same product"
+        observatory.arrive(observatory.expose(1, 1, note="anew"))
+        assert len(observatory.calibrator.built) == 2
+        path.unlink()
+        observatory.arrive(observatory.expose(1, 2, note="anew"))
+        assert observatory.handed_on[-1] == observatory.file
+        assert observatory.row_of(observatory.file)["state"] == "built"
+
+    def test_one_that_lacks_members_stands_in_for_nothing(self, observatory, request_file):
+        observatory.set(run={"until": "stage3"})
+        observatory.start()
+        path = request_file([*ALL, (5, 1)], name=PRODUCT)
+        observatory.arrive(path, *(observatory.expose(*place) for place in ALL))
+        assert observatory.row_of(path)["state"] == "waiting"
+        assert observatory.row_of(observatory.file)["state"] == "built"
 
     def test_a_member_that_failed(self, observatory, request_file):
         observatory.set(associations={"build_without_failed": True})
@@ -782,6 +825,99 @@ class TestOneRun:
         summary, shown = run(path, observatory.expose(*ALL[1]))
         assert len(observatory.calibrator.built) == 1
         assert summary.exit_code == 0
+
+
+class TestBackgrounds:
+    """Association files of level 2 that somebody gives: an exposure, and what is subtracted from it."""
+
+    @pytest.fixture
+    def less(self, observatory):
+        def write(number: int, background: str = name(9, 1, "rate")) -> Path:
+            listed = [(name(number, 1, "rate"), "science"), (background, "background")]
+            members = [{"expname": expname, "exptype": exptype} for expname, exptype in listed]
+            product = {"name": name(number, 1).removesuffix("_cal.fits"), "members": members}
+            path = observatory.shop.incoming / f"mine{number}_asn.json"
+            path.write_text(json.dumps({"asn_type": "image2", "products": [product]}))
+            return path
+
+        return write
+
+    @pytest.fixture
+    def background(self, observatory):
+        def expose() -> Path:
+            header = HEADER | {
+                "OBSERVTN": "002",
+                "EXPOSURE": "9",
+                "DETECTOR": "NRCA1",
+                "NEXPOSUR": 1,
+                "NUMDTHPT": 1,
+            }
+            return observatory.shop.write(name(9, 1, "uncal"), header=header | {"EXP_TYPE": "NRC_TACQ"})
+
+        return expose
+
+    def products(self, observatory) -> list[str]:
+        return [product for product, _ in observatory.calibrator.built]
+
+    def test_rates_wait_for_their_background_and_are_calibrated_once(self, observatory, less, background):
+        observatory.start()
+        path = less(1)
+        observatory.arrive(path, *(observatory.expose(n, 1, **TWO) for n in (1, 2)))
+        assert not self.products(observatory)
+        assert name(1, 1, "rate") not in observatory.calibrator.inner.calibrated
+        states = {Path(row["file"]).name: row["state"] for row in observatory.rows}
+        assert states == {path.name: "waiting", f"{TWO_PRODUCT}_image3_asn.json": "waiting"}
+        observatory.arrive(background())
+        assert self.products(observatory) == [name(1, 1).removesuffix("_cal.fits"), TWO_PRODUCT]
+        assert observatory.calibrator.built[0][1] == [name(1, 1, "rate"), name(9, 1, "rate")]
+        assert name(1, 1, "rate") not in observatory.calibrator.inner.calibrated
+
+    def test_nothing_is_combined_while_an_exposure_is_at_work_with_its_background(
+        self, observatory, less, background
+    ):
+        """The mosaic is made; then a background is given, and the other exposure is done before it."""
+        hands = observatory.hands = Hands()
+        observatory.shop.room = 2
+        observatory.start()
+
+        def finish(last: bool = False) -> None:
+            hands.finish(-1 if last else 0)
+            observatory.work()
+
+        observatory.arrive(background(), *(observatory.expose(n, 1, **TWO) for n in (1, 2)))
+        while hands.work:
+            finish()
+        assert self.products(observatory) == [TWO_PRODUCT]
+        observatory.arrive(less(1), observatory.expose(2, 1, note="anew", **TWO))
+        for _ in ("counts", "rates"):
+            assert len(hands.work) == 2
+            finish(last=True)
+        assert len(hands.work) == 1
+        assert self.products(observatory) == [TWO_PRODUCT]
+        while hands.work:
+            finish()
+        first = name(1, 1).removesuffix("_cal.fits")
+        assert self.products(observatory) == [TWO_PRODUCT, first, TWO_PRODUCT]
+
+    def test_new_counts_go_the_same_way(self, observatory, less, background):
+        observatory.start()
+        observatory.arrive(background(), less(1), *(observatory.expose(n, 1, **TWO) for n in (1, 2)))
+        observatory.restart()
+        observatory.arrive(observatory.expose(1, 1, note="anew", **TWO))
+        first = name(1, 1).removesuffix("_cal.fits")
+        assert self.products(observatory) == [first, TWO_PRODUCT] * 2
+        assert name(1, 1, "rate") not in observatory.calibrator.inner.calibrated
+
+    def test_without_its_background_an_exposure_is_calibrated_alone_at_the_end(self, observatory, less):
+        observatory.start(service=False)
+        path = less(1)
+        observatory.arrive(path, *(observatory.expose(n, 1, **TWO) for n in (1, 2)))
+        observatory.desk.dispatch(InputsOver())
+        observatory.work()
+        row = observatory.ledger.state.association(path)
+        assert (row["state"], name(9, 1, "rate") in row["reason"]) == ("failed", True)
+        assert name(1, 1, "rate") in observatory.calibrator.inner.calibrated
+        assert observatory.calibrator.built == [(TWO_PRODUCT, [name(1, 1), name(2, 1)])]
 
 
 def test_status_tells_what_waits_for_what(observatory):
