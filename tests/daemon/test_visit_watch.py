@@ -25,6 +25,7 @@ from upramp.simulate.observation import Observation
 from upramp.simulate.visit import Visit
 from upramp.stages.core.errors import Misconfigured
 from upramp.store.ledger import Ledger
+from upramp.store.preview_file import read_preview
 
 pytestmark = pytest.mark.fault
 
@@ -56,7 +57,7 @@ class Site:
         self.config = root / "config.toml"
         self.config.write_text(
             f'[watch]\nfolders = ["{self.incoming}"]\nsettle_s = 0.3\nrescan_s = 1.0\n'
-            f'[output]\nfolder = "{self.output}"\n'
+            f'[output]\nfolder = "{self.output}"\n[associations]\npreviews = true\n'
             f'[crds]\npath = "{cache.root}"\ncontext = "{context}"\noffline = true\n'
             f'[log]\nfile = "{root / "log.jsonl"}"\n'
         )
@@ -94,6 +95,11 @@ class Site:
             assert time.monotonic() < end, self.status()
             time.sleep(0.2)
 
+    def shown(self):
+        """The exposures in the preview of the mosaic."""
+        previews = list(self.output.glob("*_preview.fits"))
+        return set().union(*(read_preview(path).members for path in previews))
+
     def made(self, kind):
         return sorted(self.output.glob(f"*_{kind}.fits"))
 
@@ -123,6 +129,7 @@ def test_one_mosaic_of_all(tmp_path):
         assert missing in waiting["reason"]
         shutil.copy(order[-1], site.incoming)
         site.wait(lambda: site.ledger(built))
+        site.wait(lambda: site.shown() == {path.name.replace("_uncal", "_cal") for path in site.files})
     [row] = site.ledger(built)
     [mosaic] = site.output.glob(f"{row['product']}_i2d.fits")
     with Ledger.open(site.output / "ledger") as ledger:
