@@ -18,6 +18,10 @@ from upramp.stages.core.errors import Misconfigured
 from upramp.stages.resample.grid import Grid, project, unit_vectors
 from upramp.stages.wcs.evaluate import pixel_to_sky, sky_to_pixel
 
+STERADIANS = 1e-7
+"""Areas below this are in steradians (of pixels up to 65 arcsec), others in square arcseconds (of pixels from
+0.3 mas on): the documentation says the former, the observatory's package takes the latter."""
+
 POINTS = 9
 """Points along a side of the grid, of the linear fit."""
 
@@ -47,7 +51,8 @@ def given_of(tree: Mapping[str, Any], name: str, size: Sequence[int] | None = No
     Parameters
     ----------
     tree : mapping
-        With ``wcs``, and perhaps ``pixel_shape`` (nx, ny), ``array_shape`` (ny, nx), ``pixel_area`` (sr).
+        With ``wcs``, and perhaps ``pixel_shape`` (nx, ny), ``array_shape`` (ny, nx), ``pixel_scale``
+        (arcsec), or ``pixel_area`` (square arcseconds, or steradians: what is less than `STERADIANS`).
     name : str
         The file, for messages.
     size : sequence of int, optional
@@ -66,8 +71,16 @@ def given_of(tree: Mapping[str, Any], name: str, size: Sequence[int] | None = No
     wcs.pixel_shape = (nx, ny)
     crval, crpix, cd = _plane(wcs, (ny, nx))
     scale = float(np.sqrt(abs(np.linalg.det(cd))))
-    area = float(tree.get("pixel_area") or _area(wcs, (nx - 1) / 2, (ny - 1) / 2))
+    area = _told(tree) or _area(wcs, (nx - 1) / 2, (ny - 1) / 2)
     return Given(crval, crpix, scale, cd / scale, (ny, nx), wcs, area)
+
+
+def _told(tree: Mapping[str, Any]) -> float:
+    """Area of a pixel that the file tells, steradians; 0 if it does not."""
+    if tree.get("pixel_scale"):
+        return float(np.radians(float(tree["pixel_scale"]) / 3600) ** 2)
+    area = float(tree.get("pixel_area") or 0)
+    return area if area < STERADIANS else float(area * np.radians(1 / 3600) ** 2)
 
 
 def _size(tree: Mapping[str, Any], wcs: Any, name: str, size: Sequence[int] | None) -> tuple[int, int]:

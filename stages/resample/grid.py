@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SPACING = 15
+"""Pixels between points along the border of an image, whose mean scale is asked for."""
+
 Sky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """``sky(x, y)``: 0-based pixels -> right ascension and declination, degrees, float64."""
 
@@ -102,6 +105,23 @@ def pixel_scale(sky: Sky, x: float, y: float) -> float:
     ra, dec = sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     here, right, up = unit_vectors(ra, dec).T
     return float(np.sqrt(separation(here, right) * separation(here, up)))
+
+
+def mean_scale(sky: Sky, shape: tuple[int, int]) -> float:
+    """Side of a square pixel with the mean area of an image's (ny, nx), degrees.
+
+    The area is that of the polygon on the sphere through the middles of pixels along the border, `SPACING`
+    pixels apart at most. It is rounded as spherical_geometry does, to 1e-14 steradians or so.
+    """
+    from spherical_geometry.polygon import SingleSphericalPolygon
+
+    ny, nx = shape
+    x, y = (np.linspace(0, n - 1, int(np.ceil((n - 1) / SPACING)) + 1) for n in (nx, ny))
+    right, top = np.full(y.size - 1, nx - 1.0), np.full(x.size - 1, ny - 1.0)
+    xs = np.concatenate([x[:-1], right, x[:0:-1], 0 * right])
+    ys = np.concatenate([0 * top, y[:-1], top, y[:0:-1]])
+    area = SingleSphericalPolygon.from_radec(*sky(xs, ys)).area()
+    return float(np.degrees(np.sqrt(area / ((nx - 1) * (ny - 1)))))
 
 
 def rotation(angle: float, parity: int) -> np.ndarray:

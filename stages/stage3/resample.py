@@ -25,7 +25,7 @@ from upramp.stages.core.whole import WholeStep
 from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.given import Given
-from upramp.stages.resample.grid import Grid, output_grid, pixel_scale
+from upramp.stages.resample.grid import Grid, mean_scale, output_grid, pixel_scale
 from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers, outline
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.stage3.blend import blend
@@ -133,14 +133,18 @@ def grid_of(members: Sequence[Member], p: Params, given: Given | None = None) ->
     if given is not None:
         own = float(cards.get("PIXAR_SR") or np.radians(native) ** 2)
         return given, float(np.sqrt(given.area / own))
-    ratio = p.pixel_scale / ARCSECONDS / native if p.pixel_scale else p.pixel_scale_ratio
+    scale, ratio = native * p.pixel_scale_ratio, p.pixel_scale_ratio
+    if p.pixel_scale:
+        # over the mean of the image, as with the peer, and not over that at the reference point
+        scale = p.pixel_scale / ARCSECONDS
+        ratio = scale / mean_scale(sky, _shape(first))
     parity = int(cards.get("VPARITY") or -1)
     angle = p.rotation
     if angle is None:
         angle = float(cards["ROLL_REF"]) - parity * float(cards.get("V3I_YANG") or 0.0)
     grid = output_grid(
         [footprint(m.cards) for m in members],
-        native * ratio,
+        scale,
         angle,
         parity,
         None if p.crpix is None else (p.crpix[0], p.crpix[1]),

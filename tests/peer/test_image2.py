@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from astropy.io import fits
 from peerkit import ours
 from peerkit.compare import card_differences, compare_products, explain, sky_difference
 from peerkit.images import IMAGES
@@ -33,6 +34,12 @@ def differences(made, wanted, kind):
     return {k: v for k, v in found.items() if k not in not_taken and (kind, k) != ("i2d", OUTLINE)}
 
 
+def extensions(path):
+    """Names, in order."""
+    with fits.open(path) as file:
+        return [hdu.name for hdu in file]
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """One for all, so that kernels are compiled once."""
@@ -50,6 +57,7 @@ def test_products_agree(image, imaged, cache, tmp_path):
         made, wanted = ours.product(tmp_path, kind), product(expected, kind)
         shares = compare_products(made, wanted)
         assert min(shares.values()) >= LEVEL, f"{kind} {shares}\n{explain(made, wanted)}"
+        assert extensions(made) == extensions(wanted)
         assert differences(made, wanted, kind) == {}
         assert sky_difference(made, wanted) < MAS
 

@@ -88,6 +88,14 @@ TIMES = {
 LONG = _part("NRCALONG", extra=ABERRATION)
 MIRI = _part("MIRIMAGE", {"filter": "F1000W"}, subarray="BRIGHTSKY", extra=TIMES)
 
+OWN_GRID = {
+    "output_shape": [190, 170],
+    "crpix": [74.0, 85.0],
+    "crval": [80.0004, -69.5003],
+    "pixel_scale": 0.05,
+    "fillval": "-1.5",
+}
+
 IMAGES: tuple[ImageCase, ...] = (
     ImageCase("nircam_long", LONG),
     ImageCase("miri", MIRI),
@@ -160,4 +168,19 @@ IMAGES: tuple[ImageCase, ...] = (
     ImageCase("no_quick_look", LONG, steps={"resample": {"skip": True}}, long=True),
     ImageCase("shrunk", LONG, steps={"resample": {"pixfrac": 0.7, "pixel_scale_ratio": 0.6}}, long=True),
     ImageCase("by_time", MIRI, steps={"resample": {"weight_type": "exptime", "rotation": 20.0}}, long=True),
+    ImageCase("flat_undone", LONG, steps={"flat_field": {"inverse": True}}, long=True),
+    ImageCase("photom_undone", LONG, steps={"photom": {"inverse": True}}, long=True),
+    *(
+        ImageCase(kernel, LONG, steps={"resample": {"kernel": kernel, "pixfrac": 0.8}}, long=True)
+        for kernel in ("point", "turbo", "gaussian", "lanczos2")
+    ),
+    ImageCase("own_grid", LONG, steps={"resample": OWN_GRID}, long=True),
+    ImageCase("lanczos3", LONG, steps={"resample": {"kernel": "lanczos3", **OWN_GRID}}, long=True),
+    ImageCase(
+        "values_alone", LONG, steps={"resample": {"enable_err": False, "enable_ctx": False}}, long=True
+    ),
+    ImageCase("flags", LONG, steps={"resample": {"report_var": False, "propagate_dq": True}}, long=True),
+    ImageCase(
+        "coarse_map", LONG, steps={"resample": {"pixmap_stepsize": 10.0, "pixmap_order": 3}}, long=True
+    ),
 )

@@ -61,6 +61,10 @@ def test_the_bounding_box_tells_the_size_and_the_file_the_area():
     wcs.pixel_shape = None
     found = given_of({"wcs": wcs, "pixel_area": 5e-14}, "own.asdf")
     assert found.shape == GRID.shape and found.area == 5e-14
+    arcsec = np.radians(1 / 3600)
+    assert given_of({"wcs": wcs, "pixel_area": 0.04}, "own.asdf").area == pytest.approx(0.04 * arcsec**2)
+    both = given_of({"wcs": wcs, "pixel_area": 0.04, "pixel_scale": 0.3}, "own.asdf")
+    assert both.area == pytest.approx(0.09 * arcsec**2)
 
 
 def test_what_is_refused():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upramp.stages.resample.grid import Grid, middle, output_grid, pixel_scale, rotation
+from upramp.stages.resample.grid import Grid, mean_scale, middle, output_grid, pixel_scale, rotation
 
 CORNERS = np.array(
     [
@@ -89,3 +89,14 @@ def test_the_middle_across_zero_hours():
 def test_the_scale_of_a_grid_is_its_own():
     grid = Grid((80.0, -69.5), (10.0, 20.0), 1.7e-5, rotation(30, -1), (4, 5))
     assert pixel_scale(grid.sky, 10.0, 20.0) == pytest.approx(1.7e-5, rel=1e-9)
+
+
+def test_the_mean_scale_of_an_image():
+    """On a tangent plane it is the plane's own near the point of contact."""
+    plane = Grid((80.0, -69.5), (500.0, 400.0), SCALE, rotation(ANGLE, -1), (801, 1001))
+    assert mean_scale(plane.sky, plane.shape) == pytest.approx(SCALE, rel=1e-5)
+
+    def wider(x, y):  # the upper half covers twice the height
+        return plane.sky(x, np.where(y > 400, 2 * y - 400, y))
+
+    assert mean_scale(wider, plane.shape) == pytest.approx(SCALE * np.sqrt(1.5), rel=1e-4)
