@@ -24,6 +24,7 @@ from upramp.stages.associations.pool import Exposure, exposure_from_header, expo
 from upramp.stages.associations.record import Association, Member, Product
 from upramp.stages.core.errors import Unprocessable
 from upramp.store.fitsio import open_regular, parse_header, reading_error, scan, writing_error
+from upramp.store.naming import parse_name
 
 DELIMITER = "|"
 TYPES = (
@@ -187,12 +188,14 @@ def read_association(path: Path) -> Association:
     asn_type = _type(found, path.name)
     level = 2 if asn_type.endswith("2") else 3
     products = [_product(item, n, level, path.name) for n, item in enumerate(found["products"])]
+    if asn_id := _word(found, "asn_id"):
+        _check_stem(asn_id, f"{path.name}: asn_id")
     return Association(
         asn_type=asn_type,
         asn_rule=_word(found, "asn_rule"),
         level=level,
         program=_word(found, "program"),
-        asn_id=_word(found, "asn_id"),
+        asn_id=asn_id,
         target=_word(found, "target"),
         products=tuple(products),
         constraints=_word(found, "constraints"),
@@ -241,6 +244,17 @@ def _type(found: dict[str, Any], where: str) -> str:
     )
 
 
+def _check_stem(stem: str, where: str) -> None:
+    """Products are named by it, so it must not lead out of the output folder, nor hide them there."""
+    try:
+        parse_name(stem)
+    except Unprocessable as error:
+        raise Unprocessable(
+            f"{where} is {ascii(stem)}, but file names are made with it; "
+            "give a plain word of at most 200 bytes, without '/', that does not begin with '.', '-' or '~'"
+        ) from error
+
+
 def _word(found: dict[str, Any], name: str) -> str:
     value = found.get(name)
     return "" if value is None else str(value)
@@ -251,9 +265,13 @@ def _product(item: Any, n: int, level: int, file: str) -> Product:
     if not isinstance(item, dict) or not isinstance(item.get("members"), list) or not item["members"]:
         raise Unprocessable(f"{where} has no list 'members'; name the exposures it is made of there")
     members = [_member(m, f"{where}.members[{k}]") for k, m in enumerate(item["members"])]
-    twice = [name for name, count in Counter(m.expname for m in members).items() if count > 1]
-    if twice:
-        raise Unprocessable(f"{where}: {twice[0]} is a member more than once; name it once")
+    for names in (
+        [Path(m.expname).name for m in members],
+        [exposure_name(Path(m.expname).name) for m in members if m.exptype == "science"],
+    ):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise Unprocessable(f"{where}: {twice[0]} is a member more than once; name it once")
     science = sum(m.exptype == "science" for m in members)
     if science != 1 if level == 2 else not science:
         wanted = "exactly one" if level == 2 else "at least one"
@@ -261,6 +279,8 @@ def _product(item: Any, n: int, level: int, file: str) -> Product:
     name = _word(item, "name")
     if level == 3 and not name:
         raise Unprocessable(f"{where} has no 'name'; give the beginning of the names of what is made")
+    if level == 3:
+        _check_stem(name, f"{where}.name")
     return Product(
         name or exposure_name(next(m.expname for m in members if m.exptype == "science")), tuple(members)
     )
