@@ -250,7 +250,7 @@ def _check_stem(stem: str, where: str) -> None:
         parse_name(stem)
     except Unprocessable as error:
         raise Unprocessable(
-            f"{where} is {ascii(stem)}, but file names are made with it; "
+            f"{where} is {stem!a}, but file names are made with it; "
             "give a plain word of at most 200 bytes, without '/', that does not begin with '.', '-' or '~'"
         ) from error
 
