@@ -76,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--json", action="store_true", help="for machines: JSON on standard output")
 
     p = commands.add_parser("run", parents=[configured, chosen, logged], help="calibrate files")
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="*_uncal.fits files, globs or folders")
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="*_uncal.fits or *_asn.json files, globs or folders"
+    )
     p.add_argument("--force", action="store_true", help="also do again what is done, or failed for good")
     p.set_defaults(command=_run)
 
@@ -164,10 +166,10 @@ def _place_kernels() -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from upramp.daemon import logs, oneshot, report
-    from upramp.daemon.inputs import find_inputs
+    from upramp.daemon.inputs import find_for_run
 
-    inputs = find_inputs(args.inputs)
     config = _config(args)
+    inputs, left = find_for_run(args.inputs, config)
     # the summary tells it all; the log is for those who ask, or who keep it in a file
     quiet = not (args.verbose or config.log.file) and config.log.level in ("debug", "info")
     logs.configure(replace(config.log, level="warning") if quiet else config.log)
@@ -175,7 +177,9 @@ def _run(args: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         console = report.console(stderr=True)
-        summary = oneshot.run(inputs, config, command=args.typed, force=args.force, console=console)
+        summary = oneshot.run(
+            inputs, config, left=left, command=args.typed, force=args.force, console=console
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
     report.print_summary(report.console(), summary, config.store_folder)

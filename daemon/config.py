@@ -144,6 +144,11 @@ class Config:
         return self.store.folder or ledger_folder(self.output.folder)
 
     @property
+    def associations_folder(self) -> Path:
+        """Where associations that are formed are written: as set, else inside the output folder."""
+        return self.associations.folder or self.output.folder / "associations"
+
+    @property
     def cache_folder(self) -> Path:
         """Prepared references: as set, else UPRAMP_CACHE, else ``upramp`` in the user's cache folder."""
         if self.store.cache:

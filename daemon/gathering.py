@@ -131,7 +131,7 @@ class Gathering:
         self.config = config.associations
         self.forms = config.run.until == "stage3" and self.config.enabled
         self.output = config.output.folder.absolute()
-        self.folder = (self.config.folder or self.output / "associations").absolute()
+        self.folder = config.associations_folder.absolute()
         self.over = False
         self.settled: dict[str, str] = {}
         self.touched: dict[str | Path, None] = {}
@@ -253,7 +253,7 @@ class Gathering:
 
     def file(self, association: Association) -> Path:
         """Where the file of an association is written: named by its product, whatever came first."""
-        return self.folder / f"{association.products[0].name}_{association.asn_type}_asn.json"
+        return self.folder / file_name(association)
 
     def abandoned(self, group: str) -> list[str]:
         """Files of associations of a group that are formed no more."""
@@ -284,8 +284,10 @@ class Gathering:
         return self._requests.get(file)
 
     def rivals(self, case: Case) -> list[Case]:
-        """The associations that somebody gave for the product of one that is formed here."""
-        return [self._requests[file] for file in self._asked.get(case.product, ())]
+        """The associations that somebody gave for the product, or of the members, of one that is formed."""
+        some = self._wanted.get(next(iter(case.members)), {}).keys()
+        found = [self._requests[file] for file in self._asked.get(case.product, {}).keys() | some]
+        return [given for given in found if case.product == given.product or case.members == given.members]
 
     def asked_with(self, path: Path) -> Case | None:
         """The association of level 2 that somebody gave for the exposure of this file."""
@@ -362,6 +364,11 @@ class Gathering:
             return ("" if place is None else _facts_of_file(place)), free
         product = state.product(place)
         return f"{product['key']} {product['created'].isoformat()}", False
+
+
+def file_name(association: Association) -> str:
+    """The name of the file of an association that is formed here."""
+    return f"{association.products[0].name}_{association.asn_type}_asn.json"
 
 
 def _facts_of_file(path: Path) -> str:

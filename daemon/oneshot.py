@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from upramp.daemon import trigger
+from upramp.daemon import telling, trigger
 from upramp.daemon.config import Config
 from upramp.daemon.desk import Calibrator, Desk, upramp_version
 from upramp.daemon.events import (
@@ -32,7 +33,9 @@ from upramp.daemon.events import (
 from upramp.daemon.jobs import Crew
 from upramp.daemon.logs import get_logger
 from upramp.daemon.machine import peak_mb
+from upramp.daemon.records import names_of
 from upramp.daemon.session import open_desk, warm_up
+from upramp.store.naming import is_association
 
 log = get_logger()
 
@@ -109,6 +112,7 @@ def run(
     inputs: Sequence[Path],
     config: Config,
     *,
+    left: Mapping[Path, str] = MappingProxyType({}),
     command: str = "upramp run",
     force: bool = False,
     console: Console | None = None,
@@ -122,6 +126,8 @@ def run(
     inputs : sequence of Path
         Absolute paths; see ``inputs.find_inputs``.
     config : Config
+    left : mapping
+        Files beside the inputs that are not taken, and why.
     command : str
         As typed, for the ledger.
     force : bool
@@ -148,9 +154,13 @@ def run(
             "run_started", inputs=len(inputs), version=upramp_version(), output=str(config.output.folder)
         )
         desk.listeners.append(summary.hear)
+        for path, reason in left.items():
+            skipped = FileSkipped(path, names_of(path)[0], reason)
+            summary.hear(skipped)
+            telling.tell(skipped)
         with _progress(console, desk, len(inputs)):
             try:
-                for path in inputs:
+                for path in sorted(inputs, key=lambda path: not is_association(path.name)):
                     desk.dispatch(FileSettled(path))
                 desk.run(until=lambda: desk.idle)
                 desk.dispatch(InputsOver())

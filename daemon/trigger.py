@@ -209,10 +209,9 @@ def instead(desk: Desk, path: Path, segment_id: str) -> Sequence[Event]:
     if case is None or row is None or row["state"] in (FAILED, SUPERSEDED):
         return []
     desk.gathering.instead[case.file] = path
-    return [
-        FileSkipped(path, segment_id, f"calibrated as {case.file.name} says"),
-        AssociationTouched(case.file),
-    ]
+    skipped = FileSkipped(path, segment_id, f"calibrated as {case.file.name} says")
+    ours = desk.ledger.state.product(path)
+    return [*([] if ours else [skipped]), AssociationTouched(case.file)]
 
 
 def left_over(desk: Desk) -> list[Row]:
@@ -256,7 +255,7 @@ def _worth_a_look(desk: Desk, event: AssociationTouched) -> tuple[list[Case], di
     if event.why or gathering.patience[of] <= 0:
         gone = dict.fromkeys(gathering.abandoned(of), OTHERS)
         asked = {case.file: given for case in gathering.formed(of) if (given := _given_for(desk, case))}
-        gone |= {str(file): f"{given.name} asks for the same product" for file, given in asked.items()}
+        gone |= {str(file): f"{given.name} asks for the same" for file, given in asked.items()}
         return [case for case in gathering.formed(of) if case.file not in asked], gone
     built = [case for case in gathering.formed_before(of) if event.name in case.members]
     return [case for case in built if _is_built(desk, case)], {}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from upramp.daemon import oneshot, report
-from upramp.daemon.inputs import find_inputs
+from upramp.daemon.inputs import find_for_run, find_inputs
 from upramp.daemon.jobs import Crew, make_crew
 from upramp.stages.core.errors import Misconfigured, Retryable
 
@@ -39,6 +41,10 @@ class Calibrator:
 """
 
 NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
+
+
+def until(workshop, stage):
+    return replace(workshop.config, run=replace(workshop.config.run, until=stage))
 
 
 class TestInputs:
@@ -72,12 +78,14 @@ class TestInputs:
             ("nowhere/at/all.fits", "holds no 'nowhere'"),
             ("incoming/*_rate.fits", "nothing matches"),
             ("empty", r"the folder 'empty' holds no \*_uncal.fits; name the folder"),
+            ("rates", r"holds no \*_uncal.fits; rates are taken if they are named: .*rates/\*_rate.fits"),
             (".", r"holds no \*_uncal.fits; there are some in .*incoming"),
         ],
     )
     def test_what_names_nothing_is_told_with_the_nearest(self, workshop, monkeypatch, word, hint):
         workshop.write(NAME)
         (workshop.root / "empty").mkdir()
+        workshop.write(NAME.replace("_uncal", "_rate"), folder=workshop.root / "rates")
         monkeypatch.chdir(workshop.root)
         with pytest.raises(Misconfigured, match=hint):
             find_inputs([word])
@@ -89,6 +97,84 @@ class TestInputs:
         link.symlink_to("nowhere")
         assert find_inputs([str(odd), str(link)]) == [odd, link]
         assert find_inputs([str(workshop.incoming)]) == [odd, link]
+
+
+class TestAssociationsInFolders:
+    """Association files that lie beside what was downloaded."""
+
+    CAL = NAME.replace("_uncal", "_cal")
+
+    @pytest.fixture
+    def association(self, workshop):
+        def write(name: str, member: str = self.CAL, folder: Path | None = None, **facts) -> Path:
+            product = facts.pop("product", "jw01234-o001_t001_nircam_clear-f444w")
+            members = [{"expname": member, "exptype": "science"}]
+            content = {"asn_type": "image3", "products": [{"name": product, "members": members}], **facts}
+            path = (folder or workshop.incoming) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+            return path
+
+        return write
+
+    def test_they_are_taken_with_all_else(self, workshop, association):
+        counts, rate = workshop.write(NAME), NAME.replace("_uncal", "_rate")
+        second = association("jw01234-o001_image2_00001_asn.json", rate, asn_type="image2")
+        third = association("jw01234-o001_image3_00001_asn.json")
+        broken = workshop.write("jw01234-o002_image3_00001_asn.json")
+        broken.write_text("{")
+        hidden = association(".jw01234-o001_image3_00001_asn.json")
+        found, left = find_for_run([str(workshop.incoming)], until(workshop, "stage3"))
+        assert (found, left) == ([second, third, broken, counts], {})
+        assert hidden not in found
+        (workshop.root / "empty").mkdir()
+        with pytest.raises(Misconfigured, match=r"holds no \*_uncal.fits or \*_asn.json"):
+            find_for_run([str(workshop.root / "empty")], workshop.config)
+
+    def test_what_is_not_done_is_told_unless_it_is_named(self, workshop, association):
+        spectra = association("jw01234-o001_spec2_00001_asn.json", asn_type="spec2")
+        mosaic = association("jw01234-o001_image3_00001_asn.json")
+        found, left = find_for_run([str(workshop.incoming)], until(workshop, "stage2"))
+        assert not found
+        assert left[spectra].startswith(
+            "associations of type spec2 are not in this version, which takes image2"
+        )
+        assert left[mosaic] == "the last stage is stage2 ([run] until); name it to have it done"
+        named = [spectra, mosaic], [workshop.incoming / "*_asn.json"], [workshop.incoming, mosaic, spectra]
+        for words in named:
+            found, left = find_for_run([str(word) for word in words], until(workshop, "stage2"))
+            assert (found, left) == ([mosaic, spectra], {})
+
+    def test_the_last_of_a_product_counts(self, workshop, association):
+        old, new = (association(f"jw01234-o001_2024{n}01t000000_image3_00001_asn.json") for n in ("03", "05"))
+        other = association("jw01234-o001_20240301t000000_image3_00002_asn.json", product="other")
+        found, left = find_for_run([str(workshop.incoming)], until(workshop, "stage3"))
+        assert found == [other, new]
+        assert left == {old: f"{new.name} makes the same product and is taken; name it to have it done"}
+
+    def test_what_upramp_wrote_is_no_input(self, workshop, association):
+        folder = workshop.config.output.folder / "associations"
+        own = association("product_image3_asn.json", folder=folder, product="product")
+        given = association("jw01234-o001_image3_00001_asn.json", folder=folder)
+        found, left = find_for_run([str(folder)], until(workshop, "stage3"))
+        assert found == [given]
+        assert left == {own: "upramp wrote it, and sees to it by itself"}
+
+    def test_members_that_are_made_anew_here_are_not_taken_as_they_lie_there(self, workshop, association):
+        counts, cal = workshop.write(NAME), workshop.write(self.CAL)
+        path = association("jw01234-o001_image3_00001_asn.json")
+        found, left = find_for_run([str(workshop.incoming)], until(workshop, "stage3"))
+        assert found == [counts]
+        assert left[path].startswith(f"{cal.name} lies beside it, but is made anew of counts here; name it")
+        found, left = find_for_run([str(workshop.incoming), str(path)], until(workshop, "stage3"))
+        assert (found, left) == ([path, counts], {})
+
+    def test_the_summary_tells_of_them(self, run, association, workshop):
+        path = association("jw01234-o001_spec2_00001_asn.json", asn_type="spec2")
+        summary = run(workshop.write(NAME), left={path: "associations of type spec2 are not in this version"})
+        assert [event.path for event in summary.skipped] == [path]
+        assert "associations of type spec2 are not in this version" in run.shown
+        assert summary.exit_code == 0
 
 
 @pytest.fixture

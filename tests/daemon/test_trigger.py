@@ -665,10 +665,11 @@ class TestRequests:
         observatory.arrive(request_file(ALL[:1], also=[acquisition]))
         assert len(observatory.calibrator.built) == 1
 
-    def test_it_stands_in_for_what_would_be_formed_of_the_same(self, observatory, request_file):
+    @pytest.mark.parametrize("product", [PRODUCT, "jw01234-o001_t001_nircam_clear-f200w"])
+    def test_it_stands_in_for_what_would_be_formed_of_the_same(self, observatory, request_file, product):
         observatory.set(run={"until": "stage3"})
         observatory.start()
-        path = request_file(ALL, name=PRODUCT)
+        path = request_file(ALL, name=product)
         observatory.arrive(path, *(observatory.expose(*place) for place in ALL))
         assert observatory.handed_on == [path, path]
         assert len(observatory.calibrator.built) == 1
@@ -676,7 +677,7 @@ class TestRequests:
             str(path): "built",
             str(observatory.file): "superseded",
         }
-        assert observatory.row_of(observatory.file)["reason"] == "mine_asn.json asks for the same product"
+        assert observatory.row_of(observatory.file)["reason"] == "mine_asn.json asks for the same"
         observatory.arrive(observatory.expose(1, 1, note="anew"))
         assert len(observatory.calibrator.built) == 2
         path.unlink()
