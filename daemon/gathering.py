@@ -121,6 +121,8 @@ class Gathering:
         Groups and requests that are looked at again by themselves -> when, by the desk's clock.
     quiet_from : float
         By the desk's clock: before, quiet time is over for nothing.
+    given : set
+        Association files that settled in this run.
     instead : dict
         Associations of level 2 -> the rates that are not calibrated alone because of them.
     patience : dict
@@ -139,6 +141,7 @@ class Gathering:
         self.quiet_from = 0.0
         self.patience: dict[str, int] = {}
         self.instead: dict[Path, Path] = {}
+        self.given: set[Path] = set()
         self._exposures: dict[str, dict[str, Exposure]] = {}
         self._groups: dict[str, str] = {}
         self._alone: set[str] = set()  # exposures that no rule takes; they count among those of their visit

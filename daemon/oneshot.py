@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from upramp.daemon import telling, trigger
-from upramp.daemon.config import Config
+from upramp.daemon.config import UNTIL, Config
 from upramp.daemon.desk import Calibrator, Desk, upramp_version
 from upramp.daemon.events import (
     AssociationReady,
@@ -158,6 +158,7 @@ def run(
             skipped = FileSkipped(path, names_of(path)[0], reason)
             summary.hear(skipped)
             telling.tell(skipped)
+        trigger.recall(desk, UNTIL[: UNTIL.index(config.run.until) + 1])
         with _progress(console, desk, len(inputs)):
             try:
                 for path in sorted(inputs, key=lambda path: not is_association(path.name)):

@@ -16,12 +16,13 @@ or files of the group are still to be read, nothing is built; so what arrives to
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from upramp.daemon import previews
 from upramp.daemon.assembly import BUILT, SUPERSEDED, Look, look_at
+from upramp.daemon.config import UNTIL
 from upramp.daemon.desk import Desk, Handler
 from upramp.daemon.events import (
     AssociationFailed,
@@ -123,15 +124,20 @@ def on_resumed(desk: Desk, event: Resumed) -> Sequence[Event]:
     """Take up what waited, or was not built yet, when the last process ended."""
     gathering = desk.gathering
     touched: dict[str | Path, None] = dict.fromkeys(gathering.groups)
-    for row in desk.ledger.state.associations():
-        if row["requested"] and row["state"] != SUPERSEDED:
-            if asked := _read(Path(row["file"])):
-                gathering.ask(*asked)
-            if row["state"] != BUILT:
-                touched[Path(row["file"])] = None
+    touched |= dict.fromkeys(Path(row["file"]) for row in recall(desk) if row["state"] != BUILT)
     if touched:  # what arrived meanwhile is to be seen before quiet time can be over
         gathering.quiet_from = desk.clock() + desk.settings.config.watch.rescan_s
     return [AssociationTouched(of, why="resumed") for of in touched]
+
+
+def recall(desk: Desk, stages: Collection[str] = UNTIL) -> list[Row]:
+    """Know again what somebody asked for in earlier runs, as far as ``stages`` do it; rows of all that."""
+    rows = [r for r in desk.ledger.state.associations() if r["requested"] and r["state"] != SUPERSEDED]
+    for row in rows:
+        asked = _read(Path(row["file"]))
+        if asked and f"stage{asked[1].level}" in stages:
+            desk.gathering.ask(*asked)
+    return rows
 
 
 def on_inputs_over(desk: Desk, event: InputsOver) -> Sequence[Event]:
@@ -185,6 +191,7 @@ def admit(desk: Desk, path: Path) -> Sequence[Event] | None:
     to be recorded as such.
     """
     gathering = desk.gathering
+    gathering.given.add(path)
     row = desk.ledger.state.association(path)
     if path in desk.in_hand:
         return None
@@ -215,13 +222,13 @@ def instead(desk: Desk, path: Path, segment_id: str) -> Sequence[Event]:
 
 
 def left_over(desk: Desk) -> list[Row]:
-    """The associations of this run that were not built, by their rows."""
+    """The associations of this run that were not built, by their rows; none that earlier runs were given."""
     gathering = desk.gathering
     cases: list[Case] = []
     for of in gathering.touched:
         if isinstance(of, str):
             cases += gathering.formed(of)
-        elif (request := gathering.request(of)) is not None:
+        elif of in gathering.given and (request := gathering.request(of)) is not None:
             cases.append(request)
     rows = (desk.ledger.state.association(case.file) for case in cases)
     return [row for row in rows if row and row["state"] not in (BUILT, SUPERSEDED)]

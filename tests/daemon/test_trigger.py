@@ -827,6 +827,30 @@ class TestOneRun:
         assert len(observatory.calibrator.built) == 1
         assert summary.exit_code == 0
 
+    def test_a_later_run_takes_up_what_was_asked_for(self, observatory, run):
+        path = observatory.shop.incoming / "mine_asn.json"
+        listed = [{"expname": name(*place), "exptype": "science"} for place in ALL[:3]]
+        path.write_text(json.dumps({"asn_type": "image3", "products": [{"name": "mine", "members": listed}]}))
+        observatory.set(associations={"enabled": False})
+        run(observatory.expose(*ALL[0]), path)
+        summary, shown = run(observatory.expose(*ALL[1]))
+        assert "mine" not in shown
+        assert summary.exit_code == 0, "it was not given in this run, which has done what it was given"
+        assert (observatory.row["state"], observatory.row["present"]) == ("failed", 2)
+        observatory.set(run={"until": "stage2"})
+        run(observatory.expose(*ALL[2]))
+        assert not observatory.calibrator.built
+        observatory.set(run={"until": "stage3"})
+        summary, shown = run(observatory.expose(*ALL[2], note="anew"))
+        assert observatory.calibrator.built == [("mine", [name(*place) for place in ALL[:3]])]
+        assert observatory.row["state"] == "built"
+        assert any(product.endswith("mine_i2d.fits") for product in summary.products)
+        run(observatory.expose(*ALL[0], note="anew"))
+        assert len(observatory.calibrator.built) == 2
+        path.unlink()
+        run(observatory.expose(*ALL[0], note="and again"))
+        assert len(observatory.calibrator.built) == 2
+
 
 class TestBackgrounds:
     """Association files of level 2 that somebody gives: an exposure, and what is subtracted from it."""
