@@ -53,6 +53,7 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     shared: dict[str, Any] = {"extras": extras, "crew": Crew(config.run.threads or cores(), stop)}
     shared[bkg_subtract.BACKGROUNDS] = [background(path) for path in backgrounds_of(work)]
     params = {s.name: s.params for s in work.steps}
+    shared[bkg_subtract.KEPT] = work.params.save_bsub
     shared[resample.GIVEN] = given_grid(params[resample.STEP.name])
     before = source.read()
     image, ran = run_whole(steps, before, source.meta, references, params, shared)
@@ -65,7 +66,9 @@ def image2(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
     if not states[bkg_subtract.STEP.name][0]:
         own["PRIMARY"][bkg_subtract.STEP.keyword] = None  # as with the peer, where nothing is subtracted
     published = [_write(work, job_id, ENDINGS[source.kind], image, own)]
-    published += [_write_extra(work, f"{job_id}-{extra.suffix}", extra, own) for extra in extras.found]
+    for extra in extras.found:
+        cards = early(own) if extra.suffix in bkg_subtract.PRODUCTS else own
+        published.append(_write_extra(work, f"{job_id}-{extra.suffix}", extra, cards))
     wall = {name: state.wall for name, state in ran.items()}
     cpu = {name: state.cpu for name, state in ran.items()}
     return Result(published, states, image.counters, wall, cpu, [])
@@ -106,6 +109,13 @@ def image_of(work: CalibrationPlan) -> ImageFile:
 def changed(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords that steps set, or took away (None)."""
     return {k: v for k, v in after.items() if k not in before or before[k] != v}
+
+
+def early(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Keywords of what is made before the other steps: nothing of their states and references."""
+    later = ("S_", "R_", "CRDS_")
+    known = own["PRIMARY"].items()
+    return {"PRIMARY": {k: v for k, v in known if not k.startswith(later) or k == bkg_subtract.STEP.keyword}}
 
 
 def arrays_of(image: Image) -> dict[str, np.ndarray]:
@@ -164,9 +174,12 @@ def _write_extra(
         {**own.get("SCI", {}), **extra.sci},
         extra.leaves,
         units=extra.units,
+        carry=TIMES if extra.model == "CubeModel" else (),
         durable=config.store.fsync,
     )
     sci = arrays["SCI"]
+    if sci.ndim != 2:
+        return made
     flags = arrays.get("DQ", np.zeros(sci.shape, np.uint32))
     picture(made.path, sci, flags, extra.leaves.get("meta", {}).get("wcs"))
     return made

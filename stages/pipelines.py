@@ -58,6 +58,20 @@ class Detector1Params:
 
 
 @dataclass(frozen=True)
+class Image2Params:
+    """Parameters of image2 itself: ``save_bsub`` also writes rates less their background."""
+
+    save_bsub: bool = False
+
+
+@dataclass(frozen=True)
+class Image3Params:
+    """Parameters of image3 itself. ``in_memory`` has no effect: images are read one after the other."""
+
+    in_memory: bool = True
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Steps in order.
 
@@ -138,6 +152,7 @@ IMAGE2 = Pipeline(
     "image2",
     (bkg_subtract.STEP, assign_wcs.STEP, flat_field.STEP, photom.STEP, resample.STEP),
     "pars-image2pipeline",
+    Image2Params,
 )
 
 IMAGE3 = Pipeline(
@@ -151,6 +166,7 @@ IMAGE3 = Pipeline(
         source_catalog.STEP,
     ),
     "pars-image3pipeline",
+    Image3Params,
 )
 
 BY_INTEGRATION = frozenset({"MIR_4QPM", "MIR_LYOT", "NIS_AMI", "NRC_CORON"})

@@ -348,7 +348,7 @@ def write_product(
     units : mapping, optional
         Extension name -> BUNIT.
     carry : sequence of str
-        Extensions of the input that go in unaltered, if it has them.
+        Extensions of the input that go in unaltered, if it has them: before the variances, or at the end.
     tables : mapping, optional
         Extension name -> column name -> values, one for each row.
 
@@ -361,7 +361,9 @@ def write_product(
         Extension(name, array.shape, array.dtype.name, (units or {}).get(name))
         for name, array in arrays.items()
     ]
-    layout += [uncal.raw(unit) for name in carry if (unit := uncal.unit(name.upper())) is not None]
+    behind = next((k for k, name in enumerate(arrays) if name.startswith("VAR_")), len(layout))
+    units_carried = (uncal.unit(name.upper()) for name in carry)
+    layout[behind:behind] = [uncal.raw(unit) for unit in units_carried if unit is not None]
     layout += [table(structured(columns), name) for name, columns in (tables or {}).items()]
     folder = Scratch(scratch)
     file = None

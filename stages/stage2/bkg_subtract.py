@@ -28,6 +28,12 @@ from upramp.stages.core.whole import WholeStep
 BACKGROUNDS = "backgrounds"
 """Key of ``Context.shared``: a sequence of `Background`."""
 
+KEPT = "bkg_subtract.kept"
+"""Key of ``Context.shared``: whether what is left becomes a product."""
+
+PRODUCTS = ("combinedbackground", "bsub", "bsubints")
+"""Endings of what the step makes beside."""
+
 
 @dataclass(frozen=True)
 class Background:
@@ -154,6 +160,15 @@ def combine(
     return mean, error, flags
 
 
+def _kept(image: Image) -> Extra:
+    """The image as it is now, as a product."""
+    names = ("sci", "err", "dq", "var_poisson", "var_rnoise")
+    arrays = {name.upper(): getattr(image, name).copy() for name in names}
+    stack = image.sci.ndim == 3
+    units = {name: image.bunit for name in ("SCI", "ERR")}
+    return Extra("bsubints" if stack else "bsub", "CubeModel" if stack else "ImageModel", arrays, units)
+
+
 def apply(image: Image, context: Context) -> Image:
     """Subtract the mean background from every integration."""
     backgrounds: Sequence[Background] = context.shared.get(BACKGROUNDS, ())
@@ -165,6 +180,8 @@ def apply(image: Image, context: Context) -> Image:
     if context.params.save_combined_background:
         arrays = {"SCI": mean, "DQ": flags, "ERR": error}
         extras_of(context).append(Extra("combinedbackground", "ImageModel", arrays))
+    if context.shared.get(KEPT):
+        extras_of(context).append(_kept(image))
     return image.count("bkg_subtract.backgrounds", len(backgrounds))
 
 

@@ -40,10 +40,13 @@ def run(pipeline: Any, job: Mapping[str, Any]) -> None:
     scratch.mkdir(parents=True)
     steps = {name: dict(values) for name, values in job.get("steps", {}).items()}
     # what concerns the pipeline itself; darks are named after it unless CRDS says otherwise
-    own = steps.pop("detector1", {}) | ({"suffix": "dark"} if job.get("pipeline") == "dark" else {})
+    own = {k: v for name in ("detector1", "image2", "image3") for k, v in steps.pop(name, {}).items()}
+    own |= {"suffix": "dark"} if job.get("pipeline") == "dark" else {}
     if job.get("each_step"):
         for name in pipeline.step_defs:
             steps.setdefault(name, {})["save_results"] = True
+    if job["uncal"].endswith(".json"):  # names of members are relative to the current folder
+        os.chdir(Path(job["uncal"]).parent)
     report: dict[str, Any] = {"error": ""}
     began = time.perf_counter()
     try:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from upramp.stages.core.errors import NotApplicable
 from upramp.stages.core.extras import Extras
 from upramp.stages.core.step import Context
-from upramp.stages.stage2.bkg_subtract import BACKGROUNDS, STEP, Background, Params, clipped_mean, combine
+from upramp.stages.stage2.bkg_subtract import (
+    BACKGROUNDS,
+    KEPT,
+    PRODUCTS,
+    STEP,
+    Background,
+    Params,
+    clipped_mean,
+    combine,
+)
 
 
 def backgrounds(n, shape, seed=0):
@@ -57,15 +66,20 @@ def test_subtracted_from_every_integration(make_image, make_meta, shape):
     params = Params(save_combined_background=True)
     before = make_image(shape)
     after = STEP.apply(
-        make_image(shape), Context(meta, params, {}, shared={BACKGROUNDS: some, "extras": extras})
+        make_image(shape), Context(meta, params, {}, shared={BACKGROUNDS: some, KEPT: True, "extras": extras})
     )
     mean, error, flags = combine(some, meta, params)
     assert np.array_equal(after.sci, before.sci - mean)
     assert np.array_equal(after.dq, np.broadcast_to(flags, shape))
     assert np.array_equal(after.err, before.err)
     assert np.array_equal(flags, np.bitwise_or.reduce([b.dq for b in some]))
-    [extra] = extras.found
-    assert extra.suffix == "combinedbackground"
+    extra, kept = extras.found
+    assert [extra.suffix, kept.suffix] == ["combinedbackground", "bsub" if len(shape) == 2 else "bsubints"]
+    assert {extra.suffix, kept.suffix} <= set(PRODUCTS)
+    assert np.array_equal(kept.arrays["SCI"], after.sci) and not np.shares_memory(
+        kept.arrays["SCI"], after.sci
+    )
+    assert np.array_equal(kept.arrays["DQ"], after.dq)
     for name, wanted in (("SCI", mean), ("DQ", flags), ("ERR", error)):
         assert np.array_equal(extra.arrays[name], wanted)
 
