@@ -1,7 +1,13 @@
 """Sources as connected pixels that stand out of a smoothed image, taken apart where they touch.
 
 Smoothing is a convolution with a Gaussian that leaves masked pixels out: the weights of the others are scaled
-up. Beyond the image is 0. Source: JWST pipeline documentation; photutils (Bradley et al.), which finds the
+up. Beyond the image is 0.
+
+Taking apart a source looks at what is above each of many levels, and is for most in vain: a source can only
+fall into parts if, taking its pixels from the highest down, two pieces ever meet of which each has as many
+pixels as a source needs. That is known after one look at every pixel, and only such sources are tried.
+
+Source: JWST pipeline documentation; photutils (Bradley et al.), which finds the
 segments; astropy, whose convolution this is, to the last digit of float32. Sums are float64.
 """
 
@@ -78,6 +84,94 @@ def smoothed(values: np.ndarray, mask: np.ndarray, fwhm: float, crew: Crew) -> n
     return out
 
 
+@kernel
+def root(parent, k):
+    """The pixel that stands for the piece of pixel ``k``; the way there becomes shorter."""
+    while parent[k] != k:
+        parent[k] = parent[parent[k]]
+        k = parent[k]
+    return k
+
+
+@kernel
+def find_divisible(order, labels, least, eight, parent, size, found):
+    """Mark the segments in which two pieces of at least ``least`` pixels meet.
+
+    Parameters
+    ----------
+    order : (n) int64
+        Flat places of the segments' pixels, the highest first.
+    labels : (ny, nx) int32
+        0 where there is no segment.
+    least : int
+    eight : bool
+        Whether pixels touch at their corners, too.
+    parent, size : (ny nx) int32
+        Working memory; ``parent`` is -1.
+    found : bool
+        By label.
+    """
+    ny, nx = labels.shape
+    for place in order:
+        y, x = place // nx, place % nx
+        label = labels[y, x]
+        parent[place], size[place] = place, 1
+        met = 0
+        for i in range(-1, 2):
+            for j in range(-1, 2):
+                r, c = y + i, x + j
+                if not (0 <= r < ny and 0 <= c < nx) or labels[r, c] != label or not (eight or i * j == 0):
+                    continue
+                if parent[r * nx + c] < 0:
+                    continue
+                one, other = root(parent, place), root(parent, r * nx + c)
+                if one == other:
+                    continue
+                met += size[other] >= least
+                if size[one] < size[other]:
+                    one, other = other, one
+                parent[other] = one
+                size[one] += size[other]
+        found[label] |= met > 1
+
+
+def divisible(values: np.ndarray, labels: np.ndarray, least: int, connectivity: int) -> np.ndarray:
+    """Labels of the segments that may fall into parts of at least ``least`` pixels.
+
+    Parameters
+    ----------
+    values : ndarray, float32 (ny, nx)
+    labels : ndarray, int32 (ny, nx)
+        0 where there is no segment.
+    least : int
+    connectivity : int
+        8 if pixels touch at their corners, too, or 4.
+    """
+    places = np.flatnonzero(labels)
+    order = places[np.argsort(values.reshape(-1)[places], kind="stable")[::-1]]
+    parent, size = np.full(labels.size, -1, np.int32), np.empty(labels.size, np.int32)
+    found = np.zeros(labels.max(initial=0) + 1, bool)
+    find_divisible(order, labels, least, connectivity == 8, parent, size, found)
+    return np.flatnonzero(found)
+
+
+def labelled(
+    values: np.ndarray, threshold: np.ndarray, mask: np.ndarray, parameters: Mapping[str, Any]
+) -> Any:
+    """photutils' map of segments, taken apart if the parameters of its finder say so; None of none."""
+    from photutils.segmentation import deblend_sources, detect_sources
+
+    least, connectivity = parameters["n_pixels"], parameters["connectivity"]
+    found = detect_sources(values, threshold, least, connectivity=connectivity, mask=mask)
+    if found is None or not parameters["deblend"]:
+        return found
+    labels = divisible(values, np.ascontiguousarray(found.data, np.int32), least, connectivity)
+    if not labels.size:
+        return found
+    how = {name: parameters[name] for name in ("connectivity", "n_levels", "contrast", "mode")}
+    return deblend_sources(values, found, least, labels=labels, progress_bar=False, **how)
+
+
 @dataclass(frozen=True)
 class Segments:
     """Segments of an image, and photutils' catalogue of them."""
@@ -111,7 +205,7 @@ def segments(
         Those of photutils' finder, and local_bkg_width, aperture_mask_method, kron_params of its catalogue.
     crew : Crew
     """
-    from photutils.segmentation import SourceCatalog, SourceFinder
+    from photutils.segmentation import SourceCatalog
     from photutils.utils.exceptions import NoDetectionsWarning
 
     given = dict(parameters)
@@ -119,8 +213,7 @@ def segments(
     smooth_values = smoothed(values, mask, fwhm, crew)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
-        finder = SourceFinder(progress_bar=False, **given)
-        found = finder(smooth_values, threshold, mask=mask)
+        found = labelled(smooth_values, threshold, mask, given)
     if found is None:
         return None
     return Segments(
