@@ -2,7 +2,8 @@
 
 The optics' distortion is so smooth that it is computed at every `STEP`-th pixel alone; between, polynomials
 of third degree through four nodes are as good as the computation itself (the rest is h^4 times the fourth
-derivative, some 10^-9 pixels). That is checked; where it is not so, the nodes are drawn closer.
+derivative, some 10^-9 pixels). That is checked; where it is not so, the nodes are drawn closer, as much as
+their distance's fourth power asks for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from upramp.stages.core.kernel import kernel
 STEP = 32
 PRECISION = 1e-6
 """Pixels by which the positions may be off, if nobody says otherwise."""
+
+HOPELESS = 4.0
+"""An error, in units of what is asked for, that makes a distance of nodes not worth a try."""
 
 Map = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """``map(x, y)``: pixels of the input -> pixels of the output, from 0, float64."""
@@ -91,20 +95,23 @@ def pixmap(to_output: Map, shape: tuple[int, int], precision: float = PRECISION)
         for n, out in zip(nodes, spread, strict=True):
             along_x(np.ascontiguousarray(n), step, out)
         made = Pixmap(spread[0], spread[1], step, shape)
-        if step == 1 or _error(made, to_output) < precision:
+        error = 0.0 if step == 1 else _error(made, to_output)
+        if error < precision:
             return made
-        step //= 2
+        step, error = step // 2, error / 16
+        while step > 1 and error > HOPELESS * precision:
+            step, error = step // 2, error / 16
 
 
 def _error(made: Pixmap, to_output: Map) -> float:
     """How far positions are off, at most, amid the nodes of some rows."""
     ny, nx = made.shape
     columns = np.arange(made.step // 2 - 1, nx, made.step)
-    row, worst = np.empty((2, nx + 2)), 0.0
-    for y in np.unique(np.linspace(0, ny - 1, 9).astype(int)):
-        exact = to_output(columns.astype(float), np.full(columns.size, float(y)))
-        for rows, out, wanted in zip((made.x, made.y), row, exact, strict=True):
-            row_of(rows, made.step, int(y), out)
-            off = np.abs(out[1 + columns] - wanted)
-            worst = max(worst, float(np.nanmax(off, initial=0.0)))
+    lines = np.unique(np.linspace(0, ny - 1, 9).astype(int))
+    y, x = np.meshgrid(lines.astype(float), columns.astype(float), indexing="ij")
+    row, worst = np.empty(nx + 2), 0.0
+    for rows, exact in zip((made.x, made.y), to_output(x.ravel(), y.ravel()), strict=True):
+        for line, wanted in zip(lines, exact.reshape(x.shape), strict=True):
+            row_of(rows, made.step, int(line), row)
+            worst = max(worst, float(np.nanmax(np.abs(row[1 + columns] - wanted), initial=0.0)))
     return worst

@@ -29,12 +29,15 @@ from upramp.stages.resample.combine import Drizzling
 from upramp.stages.resample.drizzle import extent
 from upramp.stages.resample.grid import Grid
 from upramp.stages.resample.keywords import footprint, headers, outline
-from upramp.stages.resample.pixmap import Pixmap, pixmap
+from upramp.stages.resample.pixmap import PRECISION, Pixmap, pixmap
 from upramp.stages.stage3 import resample
 from upramp.stages.stage3.members import Change, CommonStep, Mask, Means, Member, groups_of
 from upramp.stages.stage3.outlier_blot import blot, outliers, unlike
 from upramp.stages.stage3.outlier_median import Box, Drizzle, Stack
 from upramp.stages.wcs.evaluate import pixel_to_sky
+
+NEARLY = 1.0
+"""Pixels by which positions may be off that only tell how far a group reaches."""
 
 
 def _pair(text: str, name: str) -> tuple[float, float]:
@@ -108,19 +111,18 @@ class Plan:
         self.grid, ratio = resample.grid_of(self.members, p.resampling())
         self.how = Drizzling(p.pixfrac, p.weight_type, ratio, kernel=p.kernel)
 
-    def where(self, member: Member) -> Pixmap:
+    def where(self, member: Member, precision: float = PRECISION) -> Pixmap:
         """Where a member's pixels lie on the grid. That is computed whenever it is needed, not held."""
         sky = pixel_to_sky(member.wcs)
-        return pixmap(lambda x, y: self.grid.pixels(*sky(x, y)), member.shape)
+        return pixmap(lambda x, y: self.grid.pixels(*sky(x, y)), member.shape, precision)
 
     def box(self, group: Sequence[int]) -> Box:
         """The part of the grid that a group reaches; all of it if what is beyond has a value, too."""
         ny, nx = self.grid.shape
         if self.params.maskpt <= 0 and not np.isnan(self.fill):
             return 0, ny, 0, nx
-        parts = np.array(
-            [extent(self.where(self.members[k]), self.grid.shape, self.how.reach) for k in group]
-        )
+        reach = self.how.reach + NEARLY
+        parts = np.array([extent(self.where(self.members[k], NEARLY), self.grid.shape, reach) for k in group])
         first, end = parts.min(axis=0), parts.max(axis=0)
         return int(first[0]), int(end[1]), int(first[2]), int(end[3])
 

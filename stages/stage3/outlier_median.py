@@ -306,8 +306,9 @@ class Drizzle:
     def add(self, image: Image, where: Pixmap, level: float, box: Box, sums: np.ndarray) -> None:
         """Add an image to the sums of its group."""
         values, weight = self.weighed(image, level)
-        r0, _, c0, _ = box
+        r0, r1, c0, _ = box
         first, end, _, _ = extent(where, self.shape, self.how.reach)
+        first, end = max(first, r0), min(end, r1)
         drizzle = dropper(self.how, values.reshape(*values.shape, 1), weight, image.dq, where, self.shape)
         plane, no_flags = np.int32(1), np.empty((0, 0), np.uint32)
 

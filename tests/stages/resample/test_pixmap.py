@@ -37,3 +37,8 @@ def test_a_kink_is_computed_pixel_by_pixel():
 def test_small_images():
     found = np.ravel(pixmap(smooth, (1, 1)).whole())
     np.testing.assert_allclose(found, np.ravel(smooth(np.zeros(1), np.zeros(1))), atol=1e-9)
+
+
+def test_less_precise_where_that_will_do():
+    way = lambda x, y: (x + 1e-3 * np.sin(x / 5), y)  # noqa: E731
+    assert pixmap(way, (40, 300)).step < pixmap(way, (40, 300), 0.1).step == 32
