@@ -18,20 +18,24 @@ import numpy as np
 
 from upramp.daemon.images import arrays_of, changed, given_grid, picture
 from upramp.daemon.machine import cores
+from upramp.daemon.mosaic_size import refuse_too_large
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
 from upramp.daemon.results import Result, association_cards, may_publish, prepared, state_cards
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
+from upramp.stages.resample.given import Given
 from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.stages.stage3.source_columns import Column
 from upramp.store.association_file import AssociationFile
 from upramp.store.catalogues import read_catalogue, write_catalogue
 from upramp.store.cubes import DiskCube
+from upramp.store.durable import sync_paths
 from upramp.store.image_file import ImageFile
 from upramp.store.naming import InputName, scratch_folder
 from upramp.store.products import Published, write_product
+from upramp.store.scratch import Scratch
 from upramp.store.uncal import header_values
 
 ENDING = "i2d"
@@ -71,7 +75,29 @@ class Course:
 
 
 def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
-    """Images of an association to exposures that agree, and to their mosaic."""
+    """Images of an association to exposures that agree, and to their mosaic.
+
+    All products are published together at the end: if there is no mosaic, what an earlier one was made with
+    still stands beside it.
+    """
+    config = work.job.config
+    output, durable = config.output.folder, config.store.fsync
+    aside = Scratch(scratch_folder(output, f"{job_id}-whole"))
+    try:
+        there = replace(config, output=replace(config.output, folder=aside.folder))
+        made = _made(replace(work, job=replace(work.job, config=there)), job_id, stop)
+        may_publish(work, stop)
+        files = sorted(path.name for path in aside.folder.iterdir() if path.is_file())
+        aside.publish({name: output / name for name in files})  # each is on the disk already
+        if durable:
+            sync_paths([output])
+    finally:
+        aside.remove()
+    return replace(made, published=[replace(one, path=output / one.path.name) for one in made.published])
+
+
+def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
+    """What is made of an association, in the output folder of ``work``."""
     source, config = association_of(work), work.job.config
     crew = Crew(config.run.threads or cores(), stop)
     scratch = scratch_folder(config.output.folder, job_id)
@@ -92,7 +118,16 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
         room=lambda shape: DiskCube(shape, scratch),
         keep=keep,
     )
+    combining = next(s for s in work.steps if s.step is resample.MOSAIC)
+    if not combining.runs:
+        raise Misconfigured(
+            f"resample does not run ({combining.reason}), so there is no mosaic; "
+            "leave steps.resample.skip = false"
+        )
+    grid = given_grid(combining.params)
     for step in work.steps:
+        if step.step is outlier_detection.STEP:
+            refuse_too_large(source.path.name, members, combining, step, grid)
         if isinstance(step.step, CommonStep):
             members = _in_common(step, step.step, members, means, course)
             published += _write_tables(work, job_id, files, members)
@@ -100,18 +135,12 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
         for member in members:
             may_publish(work, stop)
             published.append(_write_exposure(work, job_id, files[member.name], member))
-    combining = next(s for s in work.steps if s.step is resample.MOSAIC)
-    if not combining.runs:
-        raise Misconfigured(
-            f"resample does not run ({combining.reason}), so there is no mosaic; "
-            "leave steps.resample.skip = false"
-        )
     if combining.params.single:
-        published += _one_by_one(work, job_id, combining, crew, members, course, stop)
+        published += _one_by_one(work, job_id, combining, grid, crew, members, course, stop)
         return Result(published, course.states, Counter(), course.wall, course.cpu, [])
     made: resample.Resampled | None = None
     with course.of(combining):
-        made = resample.resample(members, combining.params, crew, given=given_grid(combining.params))
+        made = resample.resample(members, combining.params, crew, given=grid)
     if made is None:
         raise _not_made(work, combining, course)
     catalogue = _catalogue(work, made, crew, course)
@@ -127,6 +156,7 @@ def _one_by_one(
     work: CalibrationPlan,
     job_id: str,
     planned: PlannedStep,
+    grid: Given | None,
     crew: Crew,
     members: Sequence[Member],
     course: Course,
@@ -138,7 +168,6 @@ def _one_by_one(
     if course.states[catalogue][0]:
         course.states[catalogue] = (False, f"{planned.name}.single makes no mosaic to take sources from")
     with course.of(planned):
-        grid = given_grid(planned.params)
         for k, (group, made) in enumerate(resample.one_by_one(members, planned.params, crew, given=grid)):
             own = [members[i] for i in group]
             name = f"{source.product.name}_{k}"

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upramp.stages.core.errors import NotApplicable
+
 SPACING = 15
 """Pixels between points along the border of an image, whose mean scale is asked for."""
 
@@ -151,12 +153,22 @@ def output_grid(
         See `rotation`.
     crpix, crval, shape : optional
         In place of what follows from the footprints; ``crpix`` counts from 0, ``shape`` is (ny, nx).
+
+    Raises
+    ------
+    NotApplicable
+        If footprints lie beyond the horizon of the point of contact.
     """
     corners = np.concatenate(footprints)
     contact = crval or middle(corners)
     pc = rotation(angle, parity)
     plane = Grid(contact, (0.0, 0.0), scale, pc, (1, 1))
     x, y = plane.pixels(corners[:, 0], corners[:, 1])
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise NotApplicable(
+            f"images lie more than 90 degrees from {contact[0]:.4f} {contact[1]:.4f}, where their mosaic "
+            "would be; take those of other fields out of the association"
+        )
     origin = crpix or (float(-x.min()), float(-y.min()))
     # measured: rounded, so that up to half a pixel of the last row and column may lie outside
     size = shape or (max(1, round(y.max() + origin[1])), max(1, round(x.max() + origin[0])))

@@ -261,6 +261,39 @@ def test_again_only_if_a_member_changed(taken):
     assert segment["state"] == "calibrated"
 
 
+def test_without_a_mosaic_nothing_is_published(taken):
+    """What the mosaic that stands was made with stays beside it, and nothing is left of the attempt."""
+
+    def found():
+        return {path.name: path.stat().st_mtime_ns for path in taken.output.iterdir() if path.is_file()}
+
+    before = found()
+    text = (taken.folder / "settings.toml").read_text()
+    (taken.folder / "elsewhere.toml").write_text(
+        text + "[steps.resample]\noutput_shape = [9000000, 9000000]\n"
+    )
+    told = taken.run(taken.output / f"{ASN}.json", settings="elsewhere.toml", exit_code=1)
+    assert "9000000 x 9000000 pixels, which take" in told
+    (taken.folder / "nowhere.toml").write_text(text + "[steps.resample]\nskip = true\n")
+    assert "leave steps.resample.skip = false" in taken.run(
+        taken.output / f"{ASN}.json", settings="nowhere.toml", exit_code=2
+    )
+    whole = (taken.folder / "run.py").read_text()
+    (taken.folder / "run.py").write_text(
+        "from upramp.daemon import mosaics\nfrom upramp.stages.core import errors\n"
+        "def spoilt(*args): raise errors.Unprocessable('spoilt at the very end')\n"
+        f"mosaics._write_catalogue = spoilt\n{whole}"
+    )
+    (taken.folder / "late.toml").write_text(text.replace("minobj = 6", "minobj = 7"))
+    try:
+        assert "spoilt" in taken.run(taken.output / f"{ASN}.json", settings="late.toml", exit_code=1)
+    finally:
+        (taken.folder / "run.py").write_text(whole)
+    assert found() == before
+    assert not (taken.output / ".upramp-scratch").exists()
+    taken.run(taken.output / f"{ASN}.json")
+
+
 def test_a_member_that_is_missing_is_named(taken):
     path = taken.associate(taken.cals[0].name, "jw01234001001_02101_00009_nrcalong_cal.fits")
     told = taken.run(path, exit_code=1)

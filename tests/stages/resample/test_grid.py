@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from upramp.stages.core.errors import NotApplicable
 from upramp.stages.resample.grid import Grid, mean_scale, middle, output_grid, pixel_scale, rotation
 
 CORNERS = np.array(
@@ -100,3 +101,9 @@ def test_the_mean_scale_of_an_image():
         return plane.sky(x, np.where(y > 400, 2 * y - 400, y))
 
     assert mean_scale(wider, plane.shape) == pytest.approx(SCALE * np.sqrt(1.5), rel=1e-4)
+
+
+def test_opposite_sides_of_the_sky_have_no_plane_in_common():
+    near, far = np.array([[10.0, 0.0], [10.1, 0.1]]), np.array([[185.0, 0.0], [185.1, 0.1]])
+    with pytest.raises(NotApplicable, match="more than 90 degrees from"):
+        output_grid([near, far], 1e-5, 0.0, -1, crval=(10.0, 0.0))
