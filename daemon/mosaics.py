@@ -109,7 +109,7 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
     def keep(name: str, product: Extra) -> None:
         may_publish(work, stop)
         place = f"{job_id}-{product.suffix}-{name}"
-        published.append(_write_extra(work, place, named(files[name], stem_of(files[name])), product))
+        published.append(_write_extra(work, place, named(files[name], stem_in(source, files[name])), product))
 
     means = Means(
         crew,
@@ -224,9 +224,9 @@ def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> 
     return {**state_cards(work, course.states), **told, **association_cards(association_of(work))}
 
 
-def stem_of(file: ImageFile) -> str:
-    """The beginning of the names of an exposure's products."""
-    return file.segment_id.removesuffix(f"_{file.kind}")
+def stem_in(source: AssociationFile, file: ImageFile) -> str:
+    """The beginning of the names of what an association makes of an exposure, which may be in others, too."""
+    return "_".join(filter(None, (file.segment_id.removesuffix(f"_{file.kind}"), source.association.asn_id)))
 
 
 def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member: Member) -> Published:
@@ -239,9 +239,8 @@ def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member:
     }
     leaves = dict(image.leaves)
     leaves["meta"] = {**leaves.get("meta", {}), "wcs": image.wcs}
-    suffix = f"_{source.association.asn_id}" if source.association.asn_id else ""
     made = write_product(
-        named(file, f"{stem_of(file)}{suffix}"),
+        named(file, stem_in(source, file)),
         scratch_folder(config.output.folder, f"{job_id}-{file.segment_id}"),
         config.output.folder,
         "crf",
@@ -261,11 +260,11 @@ def _write_tables(
     work: CalibrationPlan, job_id: str, files: Mapping[str, ImageFile], members: Sequence[Member]
 ) -> list[Published]:
     """Catalogues of single exposures that the last step handed out."""
-    config, made = work.job.config, []
+    config, source, made = work.job.config, association_of(work), []
     for member in members:
         tables = member.change.tables if isinstance(member, Changed) else {}
         for ending, columns in tables.items():
-            target = config.output.folder / f"{stem_of(files[member.name])}_{ending}.ecsv"
+            target = config.output.folder / f"{stem_in(source, files[member.name])}_{ending}.ecsv"
             folder = scratch_folder(config.output.folder, f"{job_id}-{target.name}")
             own = [Column(name, np.asarray(values)) for name, values in columns.items()]
             made.append(write_catalogue(folder, target, own, {}, durable=config.store.fsync))
