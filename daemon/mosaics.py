@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from upramp.daemon.images import arrays_of, changed, given_grid, picture
+from upramp.daemon.logs import get_logger
 from upramp.daemon.machine import cores
 from upramp.daemon.mosaic_size import refuse_too_large
 from upramp.daemon.planning import CalibrationPlan, PlannedStep
@@ -37,6 +38,8 @@ from upramp.store.naming import InputName, scratch_folder
 from upramp.store.products import Published, write_product
 from upramp.store.scratch import Scratch
 from upramp.store.uncal import header_values
+
+log = get_logger()
 
 ENDING = "i2d"
 CONTEXT = ("CRDS_CTX", "CRDS_VER", "CAL_VCS")
@@ -99,6 +102,8 @@ def image3(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resu
 def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Result:
     """What is made of an association, in the output folder of ``work``."""
     source, config = association_of(work), work.job.config
+    if differing := source.differing:
+        log.warning("members_differ", path=str(source.path), differing=differing)
     crew = Crew(config.run.threads or cores(), stop)
     scratch = scratch_folder(config.output.folder, job_id)
     course = Course(work)

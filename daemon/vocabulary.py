@@ -256,6 +256,11 @@ EVENTS: dict[str, Event] = {
         "warning",
         {"path": _ASSOCIATION, "product": _COMBINED, "without": "which are missing, and why"},
     ),
+    "members_differ": Event(
+        "Exposures are combined that were taken through different optics, as an association file asks.",
+        "warning",
+        {"path": _ASSOCIATION, "differing": "keywords, each with the values of the exposures"},
+    ),
     "association_failed": Event(
         "Exposures that belong together are not combined as things stand.",
         "warning",

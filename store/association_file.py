@@ -18,6 +18,9 @@ from upramp.store.image_file import ImageFile, open_image
 from upramp.store.naming import association_id
 from upramp.store.transforms import read_wcs
 
+OPTICS = ("INSTRUME", "FILTER", "PUPIL")
+"""What exposures of one mosaic commonly share."""
+
 
 @dataclass(frozen=True, eq=False)
 class FileMember:
@@ -122,6 +125,17 @@ class AssociationFile:
         return [*self.science, *self.backgrounds]
 
     @property
+    def differing(self) -> str:
+        """Optics in which exposures that are combined differ, which somebody may want or not; "" if none."""
+        found = {
+            keyword: dict.fromkeys(str(file.header.get(keyword) or "none") for file in self.science)
+            for keyword in OPTICS
+        }
+        return "; ".join(
+            f"{keyword} {', '.join(values)}" for keyword, values in found.items() if len(values) > 1
+        )
+
+    @property
     def meta(self) -> ExposureMeta:
         """That of its first exposure."""
         return self.science[0].meta
@@ -138,7 +152,7 @@ def open_association(path: Path, folders: Sequence[Path] = ()) -> AssociationFil
     Raises
     ------
     Unprocessable
-        If it is not valid, or members are missing or no images.
+        If it is not valid, or members are missing, no images, or not of one unit.
     Retryable
         If something cannot be read for the time being.
     """
@@ -165,4 +179,11 @@ def open_association(path: Path, folders: Sequence[Path] = ()) -> AssociationFil
                 f"{path.name}: {file.path.name} is no image of the kind that {association.asn_type} takes; "
                 f"list products that end in {' or '.join(f'_{ending}.fits' for ending in endings)}"
             )
+    units = {str(file.sci.get("BUNIT") or ""): file.path.name for file in reversed((*science, *backgrounds))}
+    if len(units := {unit: name for unit, name in units.items() if unit}) > 1:
+        told = ", ".join(f"{name} in {unit}" for unit, name in sorted(units.items(), key=lambda one: one[1]))
+        raise Unprocessable(
+            f"{path.name}: its members are not of one unit (BUNIT): {told}; calibrate all of them alike, "
+            "with photom or without"
+        )
     return AssociationFile(path, association, product, science, backgrounds)
