@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from upramp.daemon import observers
 from upramp.daemon.config import Watch
+from upramp.daemon.folders import Folder, read_mounts
 from upramp.daemon.logs import get_logger
-from upramp.daemon.settle import Settler, Stamp, Verdict
+from upramp.daemon.settle import Settler, Verdict
 from upramp.stages.core.errors import UprampError
 from upramp.store.associations import json_size
 from upramp.store.fitsio import promised_size
@@ -55,23 +54,6 @@ def whole_size(path: Path) -> int:
         If that cannot be told.
     """
     return json_size(path) if is_association(path.name) else promised_size(path)
-
-
-def read_mounts() -> str:
-    """The mounted file systems; empty where the system does not tell."""
-    try:
-        return Path("/proc/mounts").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-@dataclass
-class _Folder:
-    path: Path
-    observer: observers.Observer | None = None
-    identity: tuple[int, int] | None = None
-    kind: observers.Kind = "inotify"
-    lost: bool = False
 
 
 class Watcher:
@@ -108,11 +90,11 @@ class Watcher:
         self._watch = watch
         self._on_settled = on_settled
         self._clock = clock
-        self._factory = observer_factory
         self._size_of = size_of
-        self._mounts = mounts
         self._settler = Settler(watch.settle_s, watch.stale_s)
-        self._folders = [_Folder(path.absolute()) for path in watch.folders]
+        self._folders = [
+            Folder(path.absolute(), watch, self, observer_factory, mounts) for path in watch.folders
+        ]
         self._hints: queue.SimpleQueue[_Hint] = queue.SimpleQueue()
         self._head: list[_Hint] = []
         self._rescan = threading.Event()
@@ -159,7 +141,8 @@ class Watcher:
         self._hints.put(None)
         if self._thread is not None:
             self._thread.join()
-        self._let_go()
+        for folder in self._folders:
+            folder.release()
 
     def waiting(self) -> list[Path]:
         """Files that were seen and are not whole yet."""
@@ -191,7 +174,9 @@ class Watcher:
         if now >= self._next_look:
             self._next_look = now + self._watch.poll_s
             for folder in self._folders:
-                self._look_after(folder)
+                if folder.look_after():
+                    self._settler.forget_writers()
+                    self._rescan.set()
         self._take_hints(now)
         if self._overflow.is_set():
             self._overflow.clear()
@@ -236,12 +221,12 @@ class Watcher:
         self._told_ignored &= found
         log.debug("scan_finished", files=len(found), new=new, seconds=round(time.monotonic() - started, 3))
 
-    def _readable(self, folder: _Folder, errors: list[OSError]) -> bool:
+    def _readable(self, folder: Folder, errors: list[OSError]) -> bool:
         """Whether a scan saw all of a folder; what it could not read is told, once."""
         for error in errors:
             place, why = Path(os.fsdecode(error.filename)), error.strerror or str(error)
             if place == folder.path:
-                self._lose(folder, why)
+                folder.lose(why)
             elif place not in self._told_unreadable and not isinstance(error, FileNotFoundError):
                 self._told_unreadable.add(place)
                 log.warning("watch_lost", folder=str(place), reason=why)
@@ -264,20 +249,8 @@ class Watcher:
             if busy is not None:
                 self._settler.writing(path, busy)
 
-    def _folder_of(self, path: Path) -> _Folder | None:
+    def _folder_of(self, path: Path) -> Folder | None:
         return next((f for f in self._folders if path.is_relative_to(f.path)), None)
-
-    def _inside(self, path: Path, folder: _Folder) -> bool:
-        return path.resolve(strict=True).is_relative_to(folder.path.resolve())
-
-    def _stamp(self, path: Path, folder: _Folder) -> tuple[Stamp, bool]:
-        """The file's state and whether it is a regular file."""
-        info = path.stat()
-        # over a network inode numbers may be made up anew each time
-        inode = info.st_ino if folder.kind == "inotify" else 0
-        if not stat.S_ISREG(info.st_mode):
-            return Stamp(0, 0, inode), False
-        return Stamp(info.st_size, info.st_mtime_ns, inode), True
 
     def _touch(self, path: Path, now: float) -> bool:
         """Take note of a file's present state; True if it is new or changed."""
@@ -286,10 +259,10 @@ class Watcher:
             return False
         reason = ignorable(path.relative_to(folder.path))
         try:
-            if reason is None and path.is_symlink() and not self._inside(path, folder):
+            if reason is None and path.is_symlink() and not folder.holds(path):
                 reason = "a symbolic link that leaves the watched folder"
             if reason is None:
-                stamp, _ = self._stamp(path, folder)
+                stamp, _ = folder.stamp(path)
         except FileNotFoundError:
             self._gone(path)
             return False
@@ -316,12 +289,12 @@ class Watcher:
             return
         reason = ""
         try:
-            stamp, regular = self._stamp(path, folder)
+            stamp, regular = folder.stamp(path)
             if regular:
                 promised = self._size_of(path)
                 if stamp.size < promised:
                     reason = f"{stamp.size} of the {promised} bytes that its headers promise are there"
-            again, _ = self._stamp(path, folder)
+            again, _ = folder.stamp(path)
         except FileNotFoundError:
             self._gone(path)
             return
@@ -356,57 +329,3 @@ class Watcher:
         except Exception as e:  # the receiver's fault must not end the watch
             log.error("watch_error", path=str(path), reason=str(e), exc_info=True)
             self._settler.again(path, now)
-
-    # one folder
-
-    def _look_after(self, folder: _Folder) -> None:
-        """See that a folder is there and observed; begin anew if it was replaced or had vanished."""
-        try:
-            info = folder.path.stat()
-            if not stat.S_ISDIR(info.st_mode):
-                raise NotADirectoryError(20, "not a folder", str(folder.path))
-            os.scandir(folder.path).close()
-        except OSError as e:
-            self._lose(folder, e.strerror or str(e))
-            return
-        identity = (info.st_dev, info.st_ino)
-        if folder.observer and folder.observer.alive() and (identity == folder.identity) and not folder.lost:
-            return
-        self._release(folder)
-        self._settler.forget_writers()
-        fstype = observers.filesystem(folder.path.resolve(), self._mounts())
-        folder.kind = observers.choose(self._watch.observer, fstype)
-        try:
-            try:
-                folder.observer = self._observe(folder)
-            except OSError as e:
-                if self._watch.observer != "auto" or folder.kind == "polling":
-                    raise
-                if not folder.lost:
-                    log.warning("watch_fallback", folder=str(folder.path), reason=e.strerror or str(e))
-                folder.kind = "polling"
-                folder.observer = self._observe(folder)
-        except OSError as e:
-            self._lose(folder, e.strerror or str(e))
-            return
-        folder.identity, folder.lost = identity, False
-        log.info("watch_started", folder=str(folder.path), observer=folder.kind, filesystem=fstype)
-        self._rescan.set()
-
-    def _observe(self, folder: _Folder) -> observers.Observer:
-        return self._factory(folder.kind, folder.path, self._watch.recursive, self._watch.poll_s, self)
-
-    def _lose(self, folder: _Folder, reason: str) -> None:
-        self._release(folder)
-        if not folder.lost:
-            folder.lost = True
-            log.warning("watch_lost", folder=str(folder.path), reason=reason)
-
-    def _release(self, folder: _Folder) -> None:
-        if folder.observer is not None:
-            folder.observer.stop()
-            folder.observer = None
-
-    def _let_go(self) -> None:
-        for folder in self._folders:
-            self._release(folder)
