@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +122,7 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
         table=read_catalogue,
         room=lambda shape: DiskCube(shape, scratch),
         keep=keep,
+        named=lambda name, ending: f"{stem_in(source, files[name])}_{ending}",
     )
     combining = next(s for s in work.steps if s.step is resample.MOSAIC)
     if not combining.runs:
@@ -135,7 +136,7 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
             refuse_too_large(source.path.name, members, combining, step, grid)
         if isinstance(step.step, CommonStep):
             members = _in_common(step, step.step, members, means, course)
-            published += _write_tables(work, job_id, files, members)
+            published += _write_tables(work, job_id, members)
     if course.states.get(outlier_detection.STEP.name, (False,))[0]:
         for member in members:
             may_publish(work, stop)
@@ -225,7 +226,7 @@ def _in_common(
 def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> dict[str, Any]:
     """What the primary header of a product says of steps, references and the association."""
     keywords = [s.step.keyword for s in work.steps if isinstance(s.step, CommonStep)]
-    told = {keyword: members[0].cards.get(keyword) for keyword in keywords}
+    told = {keyword: members[0].cards.get(keyword) for keyword in (*keywords, "TCATFILE")}
     return {**state_cards(work, course.states), **told, **association_cards(association_of(work))}
 
 
@@ -261,17 +262,15 @@ def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member:
     return made
 
 
-def _write_tables(
-    work: CalibrationPlan, job_id: str, files: Mapping[str, ImageFile], members: Sequence[Member]
-) -> list[Published]:
+def _write_tables(work: CalibrationPlan, job_id: str, members: Sequence[Member]) -> list[Published]:
     """Catalogues of single exposures that the last step handed out."""
-    config, source, made = work.job.config, association_of(work), []
+    config, made = work.job.config, []
     for member in members:
         tables = member.change.tables if isinstance(member, Changed) else {}
-        for ending, columns in tables.items():
-            target = config.output.folder / f"{stem_in(source, files[member.name])}_{ending}.ecsv"
+        for name, columns in tables.items():
+            target = config.output.folder / name
             folder = scratch_folder(config.output.folder, f"{job_id}-{target.name}")
-            own = [Column(name, np.asarray(values)) for name, values in columns.items()]
+            own = [Column(column, np.asarray(values)) for column, values in columns.items()]
             made.append(write_catalogue(folder, target, own, {}, durable=config.store.fsync))
     return made
 

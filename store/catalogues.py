@@ -77,7 +77,7 @@ def write_catalogue(
     scratch : Path
         Folder of the job, inside the output folder.
     target : Path
-        Where it goes; its name ends in ``.ecsv``.
+        Where it goes; its name ends in ``.ecsv``, or ``.fits`` for a binary table, which tells no versions.
     columns : sequence of Column
     meta : mapping
         What goes in beside the table: plain values, lists and mappings. Date and versions come by themselves.
@@ -93,12 +93,14 @@ def write_catalogue(
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "version": {name: version(name) for name in LIBRARIES},
     }
-    table = table_of(columns, {**known, **meta})
+    binary = target.suffix == ".fits"
+    told = {**known, **meta}
+    table = table_of(columns, {k: v for k, v in told.items() if not binary or isinstance(v, str)})
     folder = Scratch(scratch)
     try:
         path = folder.folder / target.name
         try:
-            table.write(path, format="ascii.ecsv", overwrite=True)
+            table.write(path, format="fits" if binary else "ascii.ecsv", overwrite=True)
             size = path.stat().st_size
         except OSError as error:
             raise writing_error(error, target) from error

@@ -99,7 +99,7 @@ class Change:
         variances, then have DO_NOT_USE and are NaN in all.
     flags : int
     tables : mapping
-        Catalogues to be written beside the product: ending of the name -> columns by name.
+        Catalogues to be written beside the product: file name -> columns by name.
     """
 
     state: str = "COMPLETE"
@@ -113,9 +113,9 @@ class Change:
     flags: int = 0
     tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
-    def with_table(self, ending: str, columns: Mapping[str, np.ndarray]) -> Change:
+    def with_table(self, name: str, columns: Mapping[str, np.ndarray]) -> Change:
         """The same with one more catalogue."""
-        return replace(self, tables={**self.tables, ending: columns})
+        return replace(self, tables={**self.tables, name: columns})
 
     def apply(self, image: Image) -> Image:
         """The image with the change made; values are changed in place."""
@@ -185,6 +185,10 @@ def _not_kept(name: str, product: Extra) -> None:
     """Products between are for those who ask for them."""
 
 
+def _beside(name: str, ending: str) -> str:
+    return f"{name.removesuffix('.fits')}_{ending}"
+
+
 @dataclass(frozen=True)
 class Means:
     """What a step may use: threads, room, and functions that read the files which its parameters name.
@@ -192,7 +196,7 @@ class Means:
     ``text(path)`` gives a file's text, ``table(path)`` the columns of a table by name, angles in degrees;
     both raise OSError or ValueError if they cannot. ``room(shape)`` is a `stages.core.extras.Cube` for frames
     that are too many to be held. ``keep(name, product)`` takes a product as soon as it is made; it is named
-    after the member ``name``.
+    after the member ``name``. ``named(name, ending)`` is the file name of what is made of a member beside.
     """
 
     crew: Crew = field(default_factory=Crew)
@@ -200,6 +204,7 @@ class Means:
     table: Callable[[str], Mapping[str, np.ndarray]] = _no_table
     room: Callable[[tuple[int, ...]], Any] = MemoryCube
     keep: Callable[[str, Extra], None] = _not_kept
+    named: Callable[[str, str], str] = _beside
 
 
 @dataclass(frozen=True, kw_only=True)

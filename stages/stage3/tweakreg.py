@@ -36,6 +36,7 @@ ON_LINE = ("GAIAREFCAT", "GAIADR1", "GAIADR2", "GAIADR3", "GAIADR3_S3")
 """Reference catalogues that come over the network."""
 
 
+FORMATS = ("ecsv", "fits")
 GEOMETRIES = ("shift", "rshift", "rscale", "general")
 
 
@@ -101,6 +102,10 @@ class Params:
     in_memory: bool = True
 
     def __post_init__(self) -> None:
+        if self.catalog_format not in FORMATS:
+            raise ValueError(
+                f"catalog_format must be one of {', '.join(FORMATS)}, not {self.catalog_format!r}"
+            )
         if self.starfinder not in FINDERS:
             raise ValueError(f"starfinder must be one of {', '.join(FINDERS)}, not {self.starfinder!r}")
         for name in ("fitgeometry", "abs_fitgeometry"):
@@ -152,6 +157,22 @@ class Params:
             self.abs_nclip,
             self.abs_sigma,
         )
+
+
+def on_line(params: Params) -> bool:
+    """Whether the reference catalogue is one that comes over the network."""
+    return str(params.abs_refcat).upper() in ON_LINE
+
+
+def unsupported(params: Params) -> list[str]:
+    """What the parameters ask for and this version does not do."""
+    if not on_line(params):
+        return []
+    return [
+        f"abs_refcat = {params.abs_refcat} comes over the network and is left out: exposures are aligned "
+        "with each other alone; save its sources in a table (ECSV, FITS or CSV; columns RA and DEC, degrees, "
+        "at the time of observation) and give that file as abs_refcat"
+    ]
 
 
 def table_of(path: str, means: Means, parameter: str) -> Mapping[str, np.ndarray]:
@@ -266,8 +287,8 @@ def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]
     Misconfigured
         If a file that parameters name cannot be read, or lacks columns.
     """
-    p, on_line = params, str(params.abs_refcat).upper() in ON_LINE
-    reference = reference_of(p, means) if p.abs_refcat and not on_line else None
+    p = params
+    reference = reference_of(p, means) if p.abs_refcat and not on_line(p) else None
     paths = custom_catalogues(members, p, means)
     catalogues = [catalogue_of(m, paths.get(m.name), p, means) for m in members]
 
@@ -283,7 +304,7 @@ def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]
         if why:
             correctors = fresh()
         why = with_a_reference(correctors, p, reference)
-    left_out = f"{p.abs_refcat} comes over the network, which is not used; give a file" if on_line else ""
+    left_out = f"{p.abs_refcat} comes over the network, which is not used; give a file" if on_line(p) else ""
     changes = []
     for member, one, catalogue in zip(members, correctors, catalogues, strict=True):
         path = paths.get(member.name)
@@ -297,7 +318,10 @@ def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]
         if path is not None:
             change = replace(change, primary={**change.primary, "TCATFILE": path})
         elif p.save_catalogs:
-            change = change.with_table("cat", catalogue)
+            name = means.named(member.name, f"cat.{p.catalog_format}")
+            number = np.arange(1, len(catalogue["x"]) + 1)
+            change = replace(change, primary={**change.primary, "TCATFILE": name})
+            change = change.with_table(name, {"id": number, **catalogue})
         changes.append(change)
     return changes
 
@@ -305,7 +329,7 @@ def run(members: Sequence[Member], params: Params, means: Means) -> list[Change]
 def _corrected(member: Member, wcs: Any, p: Params) -> Change:
     """The change of a member that gets a new WCS; ``wcs`` is it with quick transforms."""
     new = whole(wcs)
-    if p.abs_refcat and str(p.abs_refcat).upper() not in ON_LINE:
+    if p.abs_refcat and not on_line(p):
         new.name = f"FIT-LVL3-{p.abs_refcat}"
     cards: dict[str, Any] = {"S_REGION": s_region(wcs)}
     if not p.sip_approx:
@@ -325,4 +349,11 @@ def _corrected(member: Member, wcs: Any, p: Params) -> Change:
     return Change(sci={**cards, **sip.cards}, leaves={"meta": {"wcsinfo": sip.leaves}}, wcs=new)
 
 
-STEP = CommonStep(name="tweakreg", keyword="S_TWKREG", params=Params, run=run, pars="pars-tweakregstep")
+STEP = CommonStep(
+    name="tweakreg",
+    keyword="S_TWKREG",
+    params=Params,
+    run=run,
+    pars="pars-tweakregstep",
+    unsupported=unsupported,
+)

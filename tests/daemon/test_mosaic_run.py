@@ -200,7 +200,9 @@ def test_files_that_parameters_name(taken):
     quick = {cal.name.replace("_cal", "_i2d") for cal in taken.cals}
     settings.write_text(
         before.replace(
-            "minobj = 6", f'minobj = 6\nabs_refcat = "{reference}"\nabs_minobj = 6\nsave_catalogs = true'
+            "minobj = 6",
+            f'minobj = 6\nabs_refcat = "{reference}"\nabs_minobj = 6\nsave_catalogs = true'
+            '\ncatalog_format = "fits"',
         )
         + "abs_separation = 0.3\nabs_tolerance = 0.2\n"
         + "[steps.outlier_detection]\nsave_intermediate_results = true\n"
@@ -210,13 +212,17 @@ def test_files_that_parameters_name(taken):
         row = [r for r in taken.ledger("step_runs") if r["step"] == "tweakreg"][-1]
         assert row["state"] == "COMPLETE"
         for ending, number in {
-            "cat.ecsv": 3,
+            "cat.fits": 3,
             "blot.fits": 3,
             "outlier_i2d.fits": 3,
             "median.fits": 1,
         }.items():
             found = {path.name for path in taken.output.glob(f"*_nrcalong*_{ending}")} - quick
             assert found == {cal.name.replace("cal.fits", f"o001_{ending}") for cal in taken.cals[:number]}
+        table = QTable.read(taken.output / taken.cals[0].name.replace("cal.fits", "o001_cat.fits"))
+        assert table.colnames == ["id", "x", "y", "flux"]
+        crf = taken.output / taken.cals[0].name.replace("_cal", "_o001_crf")
+        assert fits.getheader(crf)["TCATFILE"] == crf.name.replace("_crf", "_cat")
         path = taken.output / taken.cals[0].name.replace("_cal", "_o001_crf")
         assert "FIT-LVL3" in FileMember(open_image(path)).wcs.name
         [product] = [p for p in taken.ledger("products") if p["kind"] == "i2d" and p["state"] == "current"]

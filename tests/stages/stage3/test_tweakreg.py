@@ -161,6 +161,9 @@ def test_catalogues_of_the_network_are_left_out(catalogued):
     members, tables, texts = catalogued()
     changes = run(members, Params(**CUSTOM, abs_refcat="GAIADR3"), means(tables, texts))
     assert all("network" in c.reason for c in changes) and sum(c.wcs is not None for c in changes) == 2
+    [told] = STEP.unsupported(Params(abs_refcat="gaiadr3"))
+    assert "gaiadr3" in told and "RA and DEC" in told
+    assert not STEP.unsupported(Params(abs_refcat="mine.ecsv")) and not STEP.unsupported(Params())
 
 
 def test_a_correction_that_is_too_large_is_not_believed(catalogued, monkeypatch):
@@ -179,7 +182,12 @@ def test_how_large_a_correction_may_be():
 def test_catalogues_are_handed_out(starry, catalogued):
     members = starry(ERRORS[:2])
     changes = run(members, Params(**FINDING, save_catalogs=True), Means())
-    assert all(set(c.tables["cat"]) == {"x", "y", "flux"} for c in changes)
+    for member, change in zip(members, changes, strict=True):
+        [(name, columns)] = change.tables.items()
+        assert name == f"{member.name.removesuffix('.fits')}_cat.ecsv" == change.primary["TCATFILE"]
+        assert list(columns) == ["id", "x", "y", "flux"] and columns["id"][0] == 1
+    with pytest.raises(ValueError, match="catalog_format must be one of ecsv, fits"):
+        Params(catalog_format="votable")
     members, tables, texts = catalogued()
     assert not run(members, Params(**CUSTOM, save_catalogs=True), means(tables, texts))[0].tables
 
