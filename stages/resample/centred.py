@@ -24,7 +24,6 @@ from __future__ import annotations
 import numpy as np
 
 from upramp.stages.core.kernel import kernel
-from upramp.stages.resample.drizzle import within
 from upramp.stages.resample.pixmap import row_of
 
 POINT, TURBO, GAUSSIAN, LANCZOS2, LANCZOS3 = range(5)
@@ -93,14 +92,14 @@ def width_of(name: str, pixfrac: float, ratio: float) -> float:
 
 @kernel
 def drop_centred(
-    planes, weight, dq, map_x, map_y, step, rim, kind, reach, width, table, lo, hi, x_origin, sums, context,
+    planes, weight, dq, map_x, map_y, step, spans, kind, reach, width, table, lo, hi, x_origin, sums, context,
     plane, flags,
 ):  # fmt: skip
     """Drizzle all pixels onto the output rows lo to hi (half open), from column ``x_origin`` on.
 
     Parameters
     ----------
-    planes, weight, map_x, map_y, step, rim, lo, hi, x_origin, sums
+    planes, weight, map_x, map_y, step, spans, lo, hi, x_origin, sums
         As for `drizzle.drop`.
     dq : (ny, nx) uint32
     kind : int
@@ -118,24 +117,18 @@ def drop_centred(
     columns = sums.shape[1]
     room = int(2 * reach) + 3
     along = np.empty(room)
-    rows_x, rows_y = np.empty((3, nx + 2)), np.empty((3, nx + 2))
+    row_x, row_y = np.empty(nx + 2), np.empty(nx + 2)
     for y in range(ny):
-        row_of(map_y, step, y, rows_y[1])
-        if rows_y[1].min() - reach > hi or rows_y[1].max() + reach < lo - 1:
+        begin, end = spans[y]
+        if begin >= end:
             continue
-        row_of(map_x, step, y, rows_x[1])
-        for k in (0, 2):
-            row_of(map_x, step, y - 1 + k, rows_x[k])
-            row_of(map_y, step, y - 1 + k, rows_y[k])
-        for x in range(nx):
-            w, i = weight[y, x], x + 1
-            px, py = rows_x[1, i], rows_y[1, i]
+        row_of(map_y, step, y, row_y)
+        if row_y.min() - reach > hi or row_y.max() + reach < lo - 1:
+            continue
+        row_of(map_x, step, y, row_x)
+        for x in range(begin, end):
+            w, px, py = weight[y, x], row_x[x + 1], row_y[x + 1]
             if not (w > 0 and py + reach > lo - 1 and py - reach < hi):
-                continue
-            if not (
-                within(px, py, rows_x[0, i], rows_y[0, i], rim)
-                and within(px, py, rows_x[2, i], rows_y[2, i], rim)
-            ):
                 continue
             first, last = span(py, reach, kind)
             c0, c1 = span(px, reach, kind)

@@ -23,8 +23,9 @@ from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
 from upramp.stages.core.kernel import kernel
 from upramp.stages.resample.centred import KERNELS, POINT, TINY, drop_centred, reach_of, table_of, width_of
-from upramp.stages.resample.drizzle import ROOM, drop, extent, rim_of
+from upramp.stages.resample.drizzle import ROOM, drop, extent
 from upramp.stages.resample.pixmap import Pixmap
+from upramp.stages.resample.spans import spans
 
 UNUSABLE = DO_NOT_USE | NON_SCIENCE
 KINDS = ("rnoise", "poisson", "flat")
@@ -174,7 +175,7 @@ def dropper(
     needed, and filled, with kernels about pixels' centres.
     """
     point = how.pixfrac <= TINY
-    inputs = (planes, weight, dq, where.x, where.y, where.step, rim_of(where, shape))
+    inputs = (planes, weight, dq, where.x, where.y, where.step, spans(where, shape))
     if how.kernel == "square" and not point:
         room = min(ROOM, max(6, int(np.ceil(3 / how.scale_ratio)) + 3))
 

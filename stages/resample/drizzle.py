@@ -10,7 +10,7 @@ from Green's theorem: an edge of the quadrilateral adds to each output pixel in 
 the pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
 Corners are interpolated between the pixels' centres; at the image's border, straight lines go on (as measured
 of the observatory's package). An input pixel that lies over the rim of the output is left out whole
-(measured, too): see `rim_of`.
+(measured, too): see `spans`.
 
 Output rows are shared among threads, each with a band of its own; the result does not depend on how many.
 
@@ -99,38 +99,8 @@ def beyond(rows, first, last):
         rows[:, -1] = 2 * rows[:, -2] - rows[:, -3]
 
 
-def rim_of(where: Pixmap, shape: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Where the output ends for input pixels: its last x and y, and how much of a pixel must lie within.
-
-    What a pixel has to have within are the two points that lie so many rows above and below its centre: half
-    a row; or none, its centre alone, at sides of the output along which the input's row stays the same. The
-    third number is that of the sides at either end of x, the fourth that of those at either end of y.
-
-    Parameters
-    ----------
-    where : Pixmap
-    shape : tuple of int
-        Rows and columns of the output.
-    """
-    middle, nx = where.x.shape[0] // 2, where.shape[1]
-    rows = where.step * (where.x.shape[0] - 3)
-    x_x, y_x = ((a[middle, -1] - a[middle, 0]) / (nx + 1) for a in (where.x, where.y))
-    x_y, y_y = ((a[-2, nx // 2 + 1] - a[1, nx // 2 + 1]) / rows for a in (where.x, where.y))
-    area = abs(x_x * y_y - x_y * y_x)
-    along_x, along_y = abs(y_x) * shape[1], abs(x_x) * shape[0]
-    halves = (0.5 if along_y > area else 0.0), (0.5 if along_x > area else 0.0)
-    return shape[1] - 0.5, shape[0] - 0.5, *halves
-
-
 @kernel
-def within(x, y, beside_x, beside_y, rim):
-    """Whether a point between a pixel's position and that of one in the row beside lies on the output."""
-    px, py = x + rim[2] * (beside_x - x), y + rim[3] * (beside_y - y)
-    return -0.5 <= px <= rim[0] and -0.5 <= py <= rim[1]
-
-
-@kernel
-def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin, sums, flags, room):
+def drop(planes, weight, dq, map_x, map_y, step, spans, pixfrac, lo, hi, x_origin, sums, flags, room):
     """Drizzle all pixels onto the output rows lo to hi (half open), from column ``x_origin`` on.
 
     Parameters
@@ -142,8 +112,8 @@ def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin,
     dq : (ny, nx) uint32
     map_x, map_y, step
         See `Pixmap`.
-    rim : tuple of float
-        See `rim_of`.
+    spans : (ny, 2) int64
+        First and end column of each row that count; see `spans.spans`.
     pixfrac : float
         Side of a shrunk pixel.
     lo, hi : int
@@ -167,6 +137,9 @@ def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin,
     low_x, high_x, low_y, high_y = np.empty((4, 2, nx + 2))
     left_out = 0
     for y in range(ny):
+        first, end = spans[y]
+        if first >= end:
+            continue
         row_of(map_y, step, y, rows_y[1])
         if rows_y[1].min() > hi + room or rows_y[1].max() < lo - room:
             continue
@@ -178,17 +151,11 @@ def drop(planes, weight, dq, map_x, map_y, step, rim, pixfrac, lo, hi, x_origin,
         for side in range(2):
             corners_of(rows_x[1], rows_x[2 * side], half, low_x[side], high_x[side])
             corners_of(rows_y[1], rows_y[2 * side], half, low_y[side], high_y[side])
-        for x in range(nx):
+        for x in range(first, end):
             w = weight[y, x]
             if not w > 0:
                 continue
             i = x + 1
-            mx, my = rows_x[1, i], rows_y[1, i]
-            if not (
-                within(mx, my, rows_x[0, i], rows_y[0, i], rim)
-                and within(mx, my, rows_x[2, i], rows_y[2, i], rim)
-            ):
-                continue
             xa, xb, xc, xd = low_x[0, i], high_x[0, i], high_x[1, i], low_x[1, i]
             ya, yb, yc, yd = low_y[0, i], high_y[0, i], high_y[1, i], low_y[1, i]
             y_low, y_high = min(min(ya, yb), min(yc, yd)), max(max(ya, yb), max(yc, yd))

@@ -46,8 +46,9 @@ def test_the_second_exposure_shows_the_windows_of_the_first(peer, tmp_path):
     assert not any(failure(folder) for folder in (*truths, alone))
     words = [w for name, value in FLAGS.items() for w in ("--set", f"persistence.{name}={value}")]
     files = sorted((str(source.uncal) for source in inputs), key=lambda name: name.rpartition("/")[2])
+    words += ["--output", str(tmp_path / "ours"), "--until", "stage1"]
     done = subprocess.run(
-        [sys.executable, "-c", MAIN, "run", *files, "--output", str(tmp_path / "ours"), *words],
+        [sys.executable, "-c", MAIN, "run", *files, *words],
         env=os.environ | dict(inputs[0].environment) | {"UPRAMP_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
