@@ -136,7 +136,7 @@ def _hdus(preview: Preview, name: str, association: str) -> Any:
     primary["DATE"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     primary["FILENAME"] = name
     primary["CAL_VER"] = software()
-    primary["ASNTABLE"] = (association, "what belongs together")
+    primary["ASNTABLE"] = association  # so long that a comment may not fit beside it
     primary["NMEMBERS"] = (len(preview.members), "images that are in")
     primary.update({k: v for k, v in preview.cards.items() if k != "BUNIT"})
     place = {

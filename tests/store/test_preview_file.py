@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from warnings import catch_warnings
 
 import numpy as np
 import pytest
@@ -46,13 +47,14 @@ def test_there_and_back(preview, tmp_path):
 
 
 def test_others_understand_where_it_is(preview, tmp_path):
-    target = tmp_path / "some_preview.fits"
-    write_preview(tmp_path / "scratch", target, preview, "some_asn.json")
+    target, association = tmp_path / "some_preview.fits", f"jw01234-o001_t{'long' * 15}_image3_asn.json"
+    with catch_warnings(action="error"):  # what warns shows in the log
+        write_preview(tmp_path / "scratch", target, preview, association)
     x, y = np.array([0.0, 39.0, 3.5]), np.array([0.0, 29.0, 20.0])
     with fits.open(target) as file:
         sky = WCS(file["SCI"].header).all_pix2world(x, y, 0)
         assert (file["SCI"].header["BUNIT"], file["WHT"].header["BUNIT"]) == ("MJy/sr", "s")
-        assert file[0].header["ASNTABLE"] == "some_asn.json"
+        assert file[0].header["ASNTABLE"] == association
         assert "BUNIT" not in file[0].header
     np.testing.assert_allclose(sky, preview.canvas.grid.sky(x, y), rtol=0, atol=1e-10)
 
