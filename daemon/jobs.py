@@ -24,6 +24,7 @@ from upramp.daemon.config import Log
 from upramp.daemon.events import Failure, Tries, Work
 from upramp.daemon.logs import configure
 from upramp.stages.core.errors import Misconfigured, Retryable, UprampError
+from upramp.store.naming import is_association
 
 PASSING_ERRNOS = frozenset(
     {errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT}
@@ -31,6 +32,7 @@ PASSING_ERRNOS = frozenset(
 
 REMEDIES = {
     "unprocessable": "replace the file; it is tried again when it changes, or with --force",
+    "association": "mend or take out what is named; it is tried when its file changes or is given again",
     "retryable": "see that the disk or server named is in reach; it is tried again at the next start",
     "misconfigured": "correct what is named; it is tried again at the next start, or with --force",
     "crashed": "give it more memory or fewer workers; it is tried again at the next start, or with --force",
@@ -78,7 +80,8 @@ def classify(error: BaseException, source: Path | None = None) -> Failure:
     if isinstance(error, Misconfigured):
         return Failure("misconfigured", text, REMEDIES["misconfigured"])
     if isinstance(error, UprampError):
-        return Failure("unprocessable", text, REMEDIES["unprocessable"])
+        listed = source is not None and is_association(source.name)  # then a member may be to blame
+        return Failure("unprocessable", text, REMEDIES["association" if listed else "unprocessable"])
     if isinstance(error, PermissionError):
         return Failure("misconfigured", plain_os_error(error), REMEDIES["misconfigured"])
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):

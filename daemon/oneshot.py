@@ -170,7 +170,8 @@ def run(
             except KeyboardInterrupt:
                 summary.interrupted = True
                 over = summary.over
-                summary.left = [path for path in inputs if path not in over]
+                todo = dict.fromkeys([*inputs, *desk.in_hand])  # rates and associations follow by themselves
+                summary.left = [path for path in todo if path not in over]
     summary.seconds = time.perf_counter() - begin
     summary.megabytes = max([peak_mb(), *(segment.peak_mb for segment in summary.made)])
     log.info(

@@ -19,6 +19,7 @@ from upramp.daemon.events import FileFailed
 from upramp.daemon.jobs import printable
 from upramp.daemon.oneshot import Summary
 from upramp.store.ledger import Ledger
+from upramp.store.naming import is_association
 
 SHOWN = 12
 """Lines of a list before it is cut."""
@@ -69,7 +70,7 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
             style="green",
             soft_wrap=True,
         )
-        _lines(out, summary.products)
+        _lines(out, _last_first(summary))
     if summary.skipped:
         out.print(f"skipped {_files(len(summary.skipped))}", soft_wrap=True)
         _lines(out, [_skipped(s) for s in summary.skipped])
@@ -87,9 +88,10 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
     if summary.incomplete:
         out.print("combined without some members", style="yellow")
         _lines(out, [f"{event.product}: {event.without}" for event in summary.incomplete])
-    if summary.waiting:
+    told = {str(event.path) for event in summary.failed}
+    if waiting := [row for row in summary.waiting if row["file"] not in told]:
         out.print("not combined", style="yellow")
-        _lines(out, [_association(row) for row in summary.waiting])
+        _lines(out, [_association(row) for row in waiting])
     if summary.outdated:
         out.print(
             f"to be given again: {_files(len(summary.outdated))}, calibrated before with other windows of "
@@ -105,6 +107,12 @@ def print_summary(out: Console, summary: Summary, ledger: Path) -> None:
             f"interrupted with {_files(len(summary.left))} to do; the same command goes on", style="yellow"
         )
     out.print(f"ledger {ledger}", style="dim", soft_wrap=True)
+
+
+def _last_first(summary: Summary) -> list[str]:
+    """Paths of products, those of associations before others and mosaics before their exposures."""
+    made = [(is_association(s.path.name), p) for s in summary.made for p in s.products]
+    return [str(p["path"]) for _, p in sorted(made, key=lambda one: (not one[0], one[1]["kind"] == "crf"))]
 
 
 def _skipped(event: Any) -> str:

@@ -168,8 +168,9 @@ def read_wcs(content: bytes, name: str) -> Any:
     try:
         tree = _read(io.BytesIO(content))
     except Exception as error:  # what asdf and its converters raise is anything
+        why = " ".join(str(error).split())  # it may be of many lines
         raise Unprocessable(
-            f"{name}: its WCS (ASDF extension) cannot be read: {error}; make the file again with assign_wcs"
+            f"{name}: its WCS (ASDF extension) cannot be read: {why}; make the file again with assign_wcs"
         ) from error
     meta = tree.get("meta")
     return meta.get("wcs") if isinstance(meta, Mapping) else None

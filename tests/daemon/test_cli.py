@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from upramp.daemon import cli, oneshot, report
+from upramp.daemon.events import Failure, FileFailed, SegmentCommitted
 from upramp.daemon.jobs import Crew
 
 NAME = "jw01234001001_02101_00001_nrca1_uncal.fits"
@@ -198,6 +199,31 @@ def test_long_lists_are_cut(workshop):
     report.print_summary(Console(file=out, width=200), summary, Path("ledger"))
     assert "made 40 products of 20 files" in out.getvalue()
     assert "... and 28 more" in out.getvalue()
+
+
+def test_mosaics_come_first_and_what_failed_is_told_once():
+    out = io.StringIO()
+    products = {
+        "a_uncal.fits": {"rate": "a_rate.fits", "rateints": "a_rateints.fits"},
+        "m_asn.json": {"crf": "a_o001_crf.fits", "i2d": "m_i2d.fits", "cat": "m_cat.ecsv"},
+    }
+    rows = {name: [{"path": p, "kind": k} for k, p in of.items()] for name, of in products.items()}
+    summary = oneshot.Summary(
+        made=[SegmentCommitted(Path(name), name, name, 1, row, 1.0, 9.0) for name, row in rows.items()],
+        failed=[
+            FileFailed(Path("/in/bad_asn.json"), "bad_asn", Failure("unprocessable", "no WCS", "mend"), 1)
+        ],
+        waiting=[
+            {"file": f"/in/{name}_asn.json", "product": name, "requested": True, "state": state}
+            | {"reason": reason, "remedy": None}
+            for name, state, reason in (("bad", "failed", "no WCS"), ("late", "waiting", "1 missing"))
+        ],
+    )
+    report.print_summary(Console(file=out, width=200), summary, Path("ledger"))
+    shown = out.getvalue()
+    places = [shown.index(name) for name in ("m_i2d", "m_cat", "a_o001_crf", "a_rate.fits", "a_rateints")]
+    assert places == sorted(places)
+    assert shown.count("no WCS") == 1 and "late (/in/late_asn.json): waiting: 1 missing" in shown
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(workshop):

@@ -135,6 +135,10 @@ class TestRetries:
         error = OSError(errno.ENOSPC, "No space left on device", "/out/x")
         assert classify(error).reason == "no space left on device: /out/x"
 
+    def test_what_is_wrong_with_an_association_may_be_a_member(self):
+        failure = classify(Unprocessable("x_cal.fits has no WCS"), Path("/in/x_asn.json"))
+        assert failure.kind == "unprocessable" and failure.remedy.startswith("mend or take out what is named")
+
     def test_control_characters_are_spelled_out(self):
         assert printable("a\x1b[31mb\nc") == "a\\x1b[31mb\nc"
 

@@ -278,15 +278,17 @@ class TestRun:
         assert "killed" in failed.failure.reason
         assert summary.exit_code == 1
 
-    def test_ctrl_c_leaves_what_is_left(self, workshop, request):
+    @pytest.mark.parametrize(("stage", "left"), [("stage1", NAME), ("stage2", NAME.replace("uncal", "rate"))])
+    def test_ctrl_c_leaves_what_is_left(self, workshop, request, stage, left):
         # Under a shell's background job SIGINT is ignored.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
         path = workshop.write(NAME)
-        go_on = threading.Event()
+        go_on, begun = threading.Event(), []
 
         def interrupted(where):
-            if where == "calibrate":
+            begun.append(where)
+            if where == "calibrate" and begun.count(where) == int(stage[-1]):
                 os.kill(os.getpid(), signal.SIGINT)
                 go_on.wait(30)
 
@@ -294,15 +296,15 @@ class TestRun:
         crew = make_crew(1, workshop.config.log)
         summary = oneshot.run(
             [path],
-            workshop.config,
+            until(workshop, stage),
             console=Console(file=io.StringIO()),
             calibrator=workshop.calibrator,
             crew=crew,
         )
         go_on.set()
         assert summary.exit_code == 130
-        assert summary.left == [path]
-        assert workshop.read().state.segments() == []
+        assert [one.name for one in summary.left] == [left]
+        assert len(workshop.read().state.segments()) == int(stage[-1]) - 1
 
     def test_ctrl_c_does_not_wait_for_a_file_that_is_being_read(self, workshop, request, monkeypatch):
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
