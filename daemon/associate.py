@@ -92,8 +92,9 @@ def run(
         exposures, name = read_pool(path), path.name
     else:
         paths = find_inputs(words, is_exposure, "exposures (*_uncal.fits, *_rate.fits, *_cal.fits, ...)")
-        linked = link_backgrounds(read_headers(paths), background_key)
-        exposures, notes = linked.exposures, linked.notes
+        known, bad = read_headers(paths)
+        linked = link_backgrounds(known, background_key)
+        exposures, notes = linked.exposures, [*(f"left out: {why}" for why in bad), *linked.notes]
         name = save_pool.name if save_pool else "none"
     if candidates:
         there = {c.id for exposure in exposures for c in exposure.candidates}

@@ -105,20 +105,33 @@ def write_pool(path: Path, exposures: Sequence[Exposure]) -> None:
     _publish(path, "\n".join(lines) + "\n")
 
 
-def read_headers(paths: Iterable[Path]) -> list[Exposure]:
-    """The exposures of FITS products, by name; of several products of an exposure, one counts.
+def read_headers(paths: Iterable[Path]) -> tuple[list[Exposure], list[str]]:
+    """The exposures of FITS products, by name; of several products of an exposure, the first that tells.
+
+    Returns
+    -------
+    list of Exposure
+    list of str
+        Of exposures of which no product tells enough, why the last does not.
 
     Raises
     ------
     Unprocessable
-        If a file is no FITS file, or its primary header says too little.
+        If no file is a FITS file whose primary header says enough.
     """
     found: dict[str, Exposure] = {}
+    bad: dict[str, Unprocessable] = {}
     for path in sorted(paths, key=lambda path: path.name):
         name = exposure_name(path.name)
         if name not in found:
-            found[name] = exposure_from_header(path.name, read_primary(path))
-    return list(found.values())
+            try:
+                found[name] = exposure_from_header(path.name, read_primary(path))
+            except Unprocessable as error:
+                bad[name] = error
+    bad = {name: error for name, error in bad.items() if name not in found}
+    if bad and not found:
+        raise next(iter(bad.values()))
+    return list(found.values()), [str(error) for error in bad.values()]
 
 
 def read_primary(path: Path) -> dict[str, Any]:

@@ -16,11 +16,19 @@ from upramp.stages.associations.rules import Rule
 ENDINGS = {2: ("rate", "rateints"), 3: ("cal", "calints")}
 """By level: of members, and of members whose integrations are kept apart."""
 
-_ENDING = re.compile(r"_(uncal|ramp|rate|rateints|cal|calints|crf|crfints)(\.fits)?$", re.IGNORECASE)
+_ENDING = re.compile(
+    r"_(uncal|ramp|rate|rateints|cal|calints|([oac]\d{3,4}_)?crf(ints)?)(\.fits)?$", re.IGNORECASE
+)
+_COMBINED = re.compile(
+    r"(jw\d{11}_\d{5}_\d{5}(?:-seg\d{3})?_[a-z0-9]+)_[^_]+_crf(?:ints)?(?:\.fits)?", re.IGNORECASE
+)
+"""An exposure as it was combined: the identifier of the association, whatever it is, stands in the name."""
 
 
 def exposure_name(file: str) -> str:
     """What all products of an exposure begin with: the file name without ending."""
+    if found := _COMBINED.fullmatch(file):
+        return found[1]
     return re.sub(r"\.fits$", "", _ENDING.sub("", file), flags=re.IGNORECASE)
 
 

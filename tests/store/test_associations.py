@@ -91,7 +91,11 @@ def test_headers_of_products_are_a_pool(make_uncal, tmp_path):
     make_uncal(OBSERVTN="001", TARGPROP="NGC-1")
     name = "jw01234001001_02101_00001_nrcalong"
     shutil.copy(tmp_path / f"{name}_uncal.fits", tmp_path / f"{name}_rate.fits")
-    (exposure,) = read_headers([tmp_path / f"{name}_{kind}.fits" for kind in ("uncal", "rate")])
+    shutil.copy(tmp_path / f"{name}_uncal.fits", tmp_path / f"{name}_o001_crf.fits")
+    (tmp_path / f"{name}_cal.fits").write_text("one of several products that is bad does no harm")
+    kinds = ("uncal", "rate", "cal", "o001_crf")
+    (exposure,), bad = read_headers([tmp_path / f"{name}_{kind}.fits" for kind in kinds])
+    assert not bad
     assert exposure.get("targetid") == "ngc1"
     assert {a.products[0].name for a in associate([exposure])} == {
         name,
@@ -102,6 +106,14 @@ def test_headers_of_products_are_a_pool(make_uncal, tmp_path):
 def test_a_header_that_says_too_little(make_uncal):
     with pytest.raises(Unprocessable, match=r"_uncal\.fits: the primary header lacks OBSERVTN"):
         read_headers([make_uncal()])
+
+
+def test_a_bad_exposure_does_not_keep_the_others(make_uncal, tmp_path):
+    good, bad = make_uncal(OBSERVTN="001"), tmp_path / "jw01234001001_02101_00002_nrcalong_uncal.fits"
+    bad.write_text("a download that broke off")
+    (exposure,), told = read_headers([bad, good])
+    assert exposure.file == good.name
+    assert len(told) == 1 and bad.name in told[0]
 
 
 def test_a_file_that_is_no_fits(pool):

@@ -20,11 +20,30 @@ IMAGE2 = next(rule for rule in LEVEL2 if rule.name == "Asn_Lv2Image")
 IMAGE3 = next(rule for rule in LEVEL3 if rule.name == "Asn_Lv3Image")
 
 
-@pytest.mark.parametrize("ending", ["uncal", "rate", "rateints", "cal", "calints", "ramp"])
+ENDINGS = [
+    "uncal",
+    "rate",
+    "rateints",
+    "cal",
+    "calints",
+    "ramp",
+    "crf",
+    "o001_crf",
+    "a3001_crfints",
+    "mine_crf",
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_an_exposure_is_named_without_ending(ending):
     name = "jw01234001001_02101_00001-seg001_nrca1"
     assert exposure_name(f"{name}_{ending}.fits") == name
     assert is_exposure(f"{name}_{ending}.fits")
+
+
+def test_a_name_that_is_not_the_archives_keeps_all_but_the_ending():
+    assert exposure_name("my_field_crf.fits") == "my_field"
+    assert exposure_name("my_field_c1000_crf.fits") == "my_field"
 
 
 def test_other_files_are_no_exposures():
