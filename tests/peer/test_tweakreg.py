@@ -115,6 +115,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "reference_small": ("1 2 3 4", CUSTOM | {"abs_refcat": "few.ecsv"}),
     "reference_elsewhere": ("1 2 3 4", CUSTOM | {"abs_refcat": "other.ecsv", "abs_minobj": 40}),
     "no_sip": ("1 2 3 4", CUSTOM | {"sip_approx": False}),
+    "sip": ("1 2 3 4", CUSTOM | {"sip_degree": 3, "sip_inv_degree": 2, "sip_npoints": 9}),
+    "without_histogram": (
+        "1 2 3 4",
+        CUSTOM | {"use2dhist": False, "xoffset": 0.2, "yoffset": -0.1, "searchrad": 1.0},
+    ),
+    "not_clipped": ("1 2 3 4", CUSTOM | {"nclip": 0, "fitgeometry": "general"}),
+    "clipped_hard": ("1 2 3 4", FINDING | {"nclip": 5, "sigma": 1.5}),
+    "wide_kernel": (
+        "1 2 3 4",
+        FINDING | {"kernel_fwhm": 3.5, "snr_threshold": 20.0, "sigma_radius": 2.0, "sharphi": 1.5},
+    ),
+    "apart": ("1 2 3 4", FINDING | {"starfinder": "dao", "minsep_fwhm": 4.0, "peakmax": 2500.0}),
+    "few_pixels": (
+        "1 2 3 4",
+        FINDING
+        | {"starfinder": "segmentation", "npixels": 5, "connectivity": 4, "nlevels": 16, "contrast": 0.01}
+        | {"multithresh_mode": "linear", "localbkg_width": 12, "apermask_method": "mask"},
+    ),
+    "not_deblended": (
+        "1 2 3 4",
+        FINDING | {"starfinder": "segmentation", "deblend": False, "kron_params": [2.0, 1.2, 1.0]},
+    ),
+    "reference_options": (
+        "1 2 3 4",
+        CUSTOM
+        | {"abs_refcat": "ref.ecsv", "abs_use2dhist": False, "abs_searchrad": 2.0, "abs_nclip": 1}
+        | {"abs_sigma": 2.0, "abs_separation": 0.6, "abs_tolerance": 0.4, "save_abs_catalog": True},
+    ),
 }
 
 
@@ -150,6 +178,8 @@ def theirs(folder, peer):
             exposures = [m.group for m in members]
             asdf.AsdfFile({**tree, "exposure": exposures, "aperture": APERTURE}).write_to(path)
         jobs[name] = {"input": str(path), "parameters": placed(parameters, folder)}
+        if "connectivity" in parameters:  # the peer takes it as text alone
+            jobs[name]["parameters"]["connectivity"] = str(parameters["connectivity"])
     (folder / "jobs.json").write_text(json.dumps(jobs))
     cache = Cache(folder / "crds")
     cache.write()
