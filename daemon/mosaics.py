@@ -316,7 +316,7 @@ def _write_mosaic(
         made.arrays,
         {**_cards(work, members, course), **sky, **dict.fromkeys(LOST), **made.primary},
         made.sci,
-        {"meta": {"wcs": made.wcs}},
+        made.leaves,
         units={name: str(first.sci.get("BUNIT") or "") for name in ("SCI", "ERR")},
         tables=made.tables,
         durable=config.store.fsync,
@@ -357,7 +357,7 @@ def _write_catalogue(
                 "SCATFILE": target.name,
             },
             {**mosaic.sci, **dict.fromkeys(OF_LIGHT)},
-            {"meta": {"wcs": mosaic.wcs}},
+            {"meta": {**mosaic.leaves.get("meta", {}), "bunit_err": None}},
             durable=durable,
         )
         published.append(made)

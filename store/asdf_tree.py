@@ -8,7 +8,7 @@ The extension is a binary table of one cell, an ASDF document. Of images it also
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -134,6 +134,7 @@ def product_tree(
     start: Mapping[str, Any] | None,
     headers: Mapping[str, Cards],
     updates: Mapping[str, Any] | None = None,
+    gone: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, Any]:
     """The tree of a product: the input's metadata, then its headers' keywords, then updates.
 
@@ -145,6 +146,8 @@ def product_tree(
         Extension name -> final header; each known keyword sets its leaf.
     updates : mapping, optional
         Nested, merged last.
+    gone : mapping, optional
+        Extension name -> keywords that its header lost; so does the tree their leaves.
     """
     meta = _copy((start or {}).get("meta"))
     tree: dict[str, Any] = {"meta": meta if isinstance(meta, dict) else {}}
@@ -153,6 +156,10 @@ def product_tree(
         for card in header.cards:
             if card.keyword in paths and not isinstance(card.value, fits.card.Undefined):
                 _put(tree, paths[card.keyword], card.value)
+    for extension, keywords in (gone or {}).items():
+        paths = keyword_paths().get(extension, {})
+        for path in (paths[k] for k in keywords if k in paths):
+            _put(tree, path, None)
     _merge(tree, updates or {})
     return tree
 
@@ -165,7 +172,7 @@ def _document(tree: Mapping[str, Any]) -> bytes:
         try:
             plain = nodes(plain)
         except NotInline:
-            return document(plain)
+            return document({k: v for k, v in plain.items() if not isinstance(v, Tagged)})
         body = yaml.dump(
             plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
         )

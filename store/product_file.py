@@ -244,7 +244,9 @@ class ProductFile:
         if len(top) > self._head:
             self._move(len(top) - self._head)
         self._put(top, 0)
-        tail = asdf_extension(product_tree(self._uncal.tree, headers, tree_updates))
+        lost = {"PRIMARY": cards, self.main.name: sci_cards}
+        gone = {name: [k for k, v in given.items() if v is None] for name, given in lost.items()}
+        tail = asdf_extension(product_tree(self._uncal.tree, headers, tree_updates, gone))
         self._put(tail, self._end)
         self.close()
         return self._end + len(tail)

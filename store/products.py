@@ -26,6 +26,7 @@ from upramp.store.fitsio import writing_error
 from upramp.store.product_file import Extension, ProductFile
 from upramp.store.scratch import Published, Scratch, clean_scratch
 from upramp.store.tables import structured, table
+from upramp.store.transforms import table_node
 
 __all__ = ["RAMP_KINDS", "ProductWriter", "Published", "clean_scratch", "write_product"]
 
@@ -364,7 +365,11 @@ def write_product(
     behind = next((k for k, name in enumerate(arrays) if name.startswith("VAR_")), len(layout))
     units_carried = (uncal.unit(name.upper()) for name in carry)
     layout[behind:behind] = [uncal.raw(unit) for unit in units_carried if unit is not None]
-    layout += [table(structured(columns), name) for name, columns in (tables or {}).items()]
+    rows = {name: structured(columns) for name, columns in (tables or {}).items()}
+    layout += [table(some, name) for name, some in rows.items()]
+    tree_updates = {name.lower(): table_node(some, name) for name, some in rows.items()} | {
+        **(tree_updates or {})
+    }
     folder = Scratch(scratch)
     file = None
     try:

@@ -59,6 +59,22 @@ def _datatype(dtype: np.dtype[Any]) -> str:
     return "bool8" if dtype.kind == "b" else dtype.name
 
 
+def table_node(rows: np.ndarray, extension: str) -> Tagged:
+    """What stands in a product's tree for a table (structured array) in an extension of its own."""
+    fields = [
+        {"byteorder": "big", "datatype": _column_type(dtype), "name": name}
+        for name, (dtype, *_) in (rows.dtype.fields or {}).items()
+    ]
+    where = {"source": f"fits:{extension},1", "datatype": fields, "byteorder": "big", "shape": [len(rows)]}
+    return Tagged(_ARRAY_TAG, where)
+
+
+def _column_type(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "S":
+        return ["ascii", dtype.itemsize]
+    return "int8" if dtype.kind == "b" else dtype.name  # logical columns hold bytes
+
+
 def nodes(value: Any) -> Any:
     """Plain values and tagged nodes for any value that asdf can write.
 
@@ -69,7 +85,7 @@ def nodes(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, bool | int | float | str | datetime.date):
+    if value is None or isinstance(value, bool | int | float | str | datetime.date | Tagged):
         return value
     if isinstance(value, np.ndarray):
         return _inline(value)

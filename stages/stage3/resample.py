@@ -30,6 +30,7 @@ from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers, outl
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.stage3.blend import blend
 from upramp.stages.stage3.members import CombiningStep, exposure_group, groups_of
+from upramp.stages.wcs.approximation import LEAVES
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
 GIVEN = "resample.given"
@@ -103,7 +104,8 @@ class Member(Protocol):
 class Resampled:
     """A resampled image: arrays by extension name, keywords of the SCI and primary headers, gwcs and grid.
 
-    ``tables``: extension name -> column name -> values.
+    ``tables``: extension name -> column name -> values. ``leaves``: what goes into the metadata tree besides,
+    None where something goes away.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -112,6 +114,7 @@ class Resampled:
     wcs: Any
     grid: Grid
     tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    leaves: Mapping[str, Any] = field(default_factory=dict)
 
 
 def grid_of(members: Sequence[Member], p: Params, given: Given | None = None) -> tuple[Grid, float]:
@@ -281,7 +284,10 @@ def _together(
         blended = blend(every)
         primary, sci = {**blended.primary, **primary}, {**blended.sci, **sci}
         tables["HDRTAB"] = blended.table
-    return Resampled(arrays, primary, sci, wcs_of(grid), grid, tables)
+    wcs = wcs_of(grid)
+    resampling = {"kernel": p.kernel, "fillval": p.fillval}
+    meta = {"wcs": wcs, "resample": resampling, "wcsinfo": dict.fromkeys(LEAVES)}
+    return Resampled(arrays, primary, sci, wcs, grid, tables, {"meta": meta})
 
 
 def _shape(member: Member) -> tuple[int, int]:
@@ -340,7 +346,7 @@ def apply(image: Image, context: Context) -> Image:
         units,
         made.primary,
         sci=made.sci,
-        leaves={"meta": {"wcs": made.wcs}},
+        leaves=made.leaves,
     )
     extras_of(context).append(extra)
     return image

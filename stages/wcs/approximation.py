@@ -29,6 +29,9 @@ _IN_TREE_ALONE = frozenset(
 )
 """What JWST headers have no keywords for; the metadata tree has it."""
 
+LEAVES = tuple(sorted(k.lower() for k in _IN_TREE_ALONE))
+"""What only the tree of metadata tells of an approximation."""
+
 LINEAR = ("PC1_1", "PC1_2", "PC2_1", "PC2_2", "CDELT1", "CDELT2")
 """Keywords whose part CDi_j take."""
 

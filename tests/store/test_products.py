@@ -309,6 +309,41 @@ def test_stdatamodels_opens_them(make_uncal, output, keywords, model):
                 assert len(product.int_times) == 2
 
 
+def test_what_headers_lose_the_tree_loses(uncal, output):
+    """Who opens a product with stdatamodels and saves it gets the keywords it had, and its table by name."""
+    datamodels = pytest.importorskip("stdatamodels.jwst.datamodels")
+    sci = np.arange(48, dtype=np.float32).reshape(6, 8)
+    columns = {
+        "FILENAME": np.array([b"one", b"two"]),
+        "NINTS": np.array([1, 2]),
+        "TSOVISIT": np.array([True, False]),
+    }
+    product = write_product(
+        uncal,
+        naming.scratch_folder(output, "job"),
+        output,
+        "i2d",
+        "ImageModel",
+        {"SCI": sci},
+        {"EXPOSURE": None, "NO_SUCH": None},
+        {"RA_REF": None},
+        {"meta": {"wcsinfo": {"sipmxerr": None}, "resample": {"kernel": "square"}}},
+        tables={"HDRTAB": columns},
+    )
+    with datamodels.open(product.path) as model:
+        assert model.meta.wcsinfo.ra_ref is None and model.meta.exposure.ngroups is not None
+        assert model.meta.observation.exposure_number is None
+        assert model.meta.resample.kernel == "square"
+        assert list(model.hdrtab["FILENAME"]) == ["one", "two"] and list(model.hdrtab["NINTS"]) == [1, 2]
+        model.validate()
+        model.save(output / "again.fits")
+    with fits.open(output / "again.fits") as again, fits.open(product.path) as first:
+        assert [h.name for h in again] == [h.name for h in first]
+        for name in ("PRIMARY", "SCI"):
+            assert set(again[name].header) - {""} == set(first[name].header) - {""}
+        assert list(again["HDRTAB"].data["TSOVISIT"]) == [True, False]
+
+
 def test_small_product(uncal, output):
     sci = np.arange(96, dtype=np.float32).reshape(2, 6, 8)
     arrays = {"SCI": sci, "ERR": sci * 0, "DQ": np.full((6, 8), 1 << 31, np.uint32)}
