@@ -2,18 +2,17 @@
 
 numba compiles a kernel for the types of its arguments: element type, number of axes, memory order and
 whether an array may be written. So nothing is imitated here: tiny exposures of every kind, with references
-on disk, go through the very code that real ones go through, and whatever that calls is compiled.
-Only CRDS is left out, because its client remembers for the rest of the process where it was pointed to.
-Kernels of the second and third stage: ``warm_images``.
+on disk, go the way of real ones, from plans to published products, and whatever that calls is compiled.
+Only CRDS is not asked, because its client remembers for the rest of the process where it was pointed to: all
+references are named by the configuration. Kernels of the second and third stage: ``warm_images``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,9 @@ import numpy as np
 from astropy.io import fits
 
 from upramp.daemon import warm_images
-from upramp.stages.core.errors import NotApplicable
 
 ROWS, COLUMNS = 16, 64
 """Size of the exposures: reference pixels on all sides and some light."""
-
-ALL_AT_ONCE = 1 << 26
-"""Memory for an exposure, bytes: no exposure here takes so much that it would be cut."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +39,15 @@ class Kind:
         Reference types that this exposure has none of.
     inverse : bool
         Whether the linearity reference holds the inverse polynomials.
+    size : (int, int)
+        Rows and columns of the references, where the exposure is read piece by piece.
     """
 
     observation: Mapping[str, Any]
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     inverse: bool = False
+    size: tuple[int, int] | None = None
 
 
 KINDS = (
@@ -118,6 +116,29 @@ KINDS = (
         {"detector": "NRS1", "subarray": "SUB2048", "exp_type": "NRS_BRIGHTOBJ"},
         {"clean_flicker_noise": {"skip": False, "fit_method": "fft"}},
     ),
+    # Reference pixels interleaved, which takes all rows.
+    Kind(
+        {"detector": "NRS1", "readpatt": "NRSIRS2", "ny": 2048, "exp_type": "NRS_MSASPEC"},
+        {"clean_flicker_noise": {"skip": False, "background_method": None}},
+    ),
+    # Superstripes, which are put together.
+    Kind(
+        {
+            "detector": "NRCALONG",
+            "subarray": "SUB64P",
+            "ny": ROWS // 2,
+            "nints": 4,
+            "extra": {
+                "subarray.multistripe_reads1": 0,
+                "subarray.multistripe_skips1": 0,
+                "subarray.multistripe_reads2": 0,
+                "subarray.superstripe_step": ROWS // 2,
+                "subarray.num_superstripe": 2,
+            },
+        },
+        {"ipc": {"skip": True}},
+        size=(ROWS, COLUMNS),
+    ),
 )
 
 
@@ -146,66 +167,44 @@ def warm(stages: Collection[str]) -> float:
 
 def calibrate(kind: Kind, folder: Path) -> None:
     """Make an exposure of a kind with its references in ``folder``, and calibrate it there."""
-    from upramp.daemon.detector1 import stream
     from upramp.simulate import uncal
+    from upramp.simulate.irs2 import Interleaving
     from upramp.simulate.observation import Observation
-    from upramp.stages import pipelines
-    from upramp.stages.core.plan import BoundStep
-    from upramp.stages.core.step import Context, Step
-    from upramp.store.naming import prepared_folder, scratch_folder
-    from upramp.store.prepared import PreparedStore
-    from upramp.store.products import ProductWriter
     from upramp.store.ramps import RampSource
-    from upramp.store.uncal import open_uncal
 
     observation = Observation(**{"ny": ROWS, "nx": COLUMNS, "nints": 2, "ngroups": 4, **kind.observation})
-    counts = np.zeros((observation.nints, observation.ngroups, ROWS, COLUMNS), np.uint16)
-    counts += (12000 + 500 * np.arange(observation.ngroups, dtype=np.uint16))[:, None, None]
-    exposure = open_uncal(uncal.write(folder / observation.file_name(), counts, observation))
-    references = _references(kind, observation, folder)
-    store = PreparedStore(prepared_folder(folder))
-    meta, shared = exposure.meta, dict[str, Any]()
-    bound = []
-    for step in pipelines.for_exposure(meta).steps:
-        given = dict(kind.parameters.get(step.name, {}))
-        if "user_supplied_dq" in given:
-            given["user_supplied_dq"] = str(references["user_supplied_dq"])
-        params = step.params(**given)
-        takes = step.takes(meta, params) if isinstance(step, Step) else ()
-        missing = any(r not in references for r in takes if r not in step.optional)
-        if params.skip or missing or step.skip_if(meta, params) or not isinstance(step, Step):
-            continue
-        ready = {
-            reftype: store.get(step.name, reftype, references[reftype], prepare, meta, params)
-            for reftype, prepare in step.prepare.items()
-            if reftype in references
-        }
-        with contextlib.suppress(NotApplicable):  # gain_scale, which has no kernel
-            bound.append(BoundStep(step.name, step.bind(Context(meta, params, ready, shared))))
-    with ProductWriter(exposure, scratch_folder(folder, "warm"), folder) as writer:
-        stream(exposure, bound, writer, folder, threads=1, budget_bytes=ALL_AT_ONCE)
-        writer.finish({})
-    with RampSource(exposure.path, 0, (1, 1, 1, COLUMNS), floats=True) as floats:  # guiders send these
+    counts = np.zeros((observation.nints, observation.ngroups, observation.ny, observation.nx), np.uint16)
+    groups = np.arange(observation.ngroups, dtype=np.uint16)[:, None, None]
+    counts += 12000 + 500 * groups
+    counts[..., 4:-4, 4:-4] += 100 * groups  # what reference pixels do not see is light
+    if observation.rows_read != observation.ny:
+        counts = Interleaving().read(counts, observation)
+    path = uncal.write(folder / observation.file_name(), counts, observation)
+    _write_references(kind, observation, folder)
+    steps = {name: dict(parameters) for name, parameters in kind.parameters.items()}
+    if "user_supplied_dq" in steps.get("dq_init", {}):
+        steps["dq_init"]["user_supplied_dq"] = str(folder / "dq.fits")
+    warm_images.calibrate(path, folder, steps, without=kind.without)
+    with RampSource(path, 0, (1, 1, 1, COLUMNS), floats=True) as floats:  # guiders send these
         floats.read(np.empty((1, 1, 1, COLUMNS), np.float32), 0, 0)
 
 
-def _references(kind: Kind, observation: Any, folder: Path) -> dict[str, Path]:
-    """References on disk by type."""
+def _write_references(kind: Kind, observation: Any, folder: Path) -> None:
     from upramp.simulate import detector, effects, emi, references
     from upramp.simulate.cache import Cache
+    from upramp.simulate.irs2 import Interleaving
 
-    chip = detector.draw(observation.detector, ROWS, COLUMNS, ipc=0.005)
-    decay = effects.ResetDecay(np.zeros((ROWS, COLUMNS), np.float32))
+    size = kind.size or (observation.ny, observation.nx)
+    whole = replace(observation, ny=size[0], nx=size[1])
+    chip = detector.draw(observation.detector, *size, ipc=0.005)
+    decay = effects.ResetDecay(np.zeros(size, np.float32))
     mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
     more = mid_infrared if chip.layout.mid_infrared else [effects.PictureFrame(observation)]
-    references.write_all(Cache(folder / "crds"), chip, [observation], with_flat=True, effects=more)
-    found = {
-        path.name.split("_")[2]: path
-        for path in (folder / "crds" / "references").rglob("*.*")
-        if path.name.split("_")[2] not in kind.without
-    }
+    cache = Cache(folder / "crds")
+    references.write_all(cache, chip, [whole], with_flat=True, effects=more)
+    if observation.rows_read != observation.ny:
+        Interleaving().truth(cache, chip, observation)
     if kind.inverse:
-        fits.append(found["linearity"], chip.linearity, fits.Header({"EXTNAME": "INV_COEFFS"}))
-    found["user_supplied_dq"] = folder / "dq.fits"
-    fits.PrimaryHDU(np.zeros((ROWS, COLUMNS), np.int32)).writeto(found["user_supplied_dq"])
-    return found
+        [path] = (folder / "crds" / "references").rglob("*_linearity_*.fits")
+        fits.append(path, chip.linearity, fits.Header({"EXTNAME": "INV_COEFFS"}))
+    fits.PrimaryHDU(np.zeros(size, np.int32)).writeto(folder / "dq.fits")

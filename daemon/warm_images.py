@@ -8,7 +8,7 @@ pointed to.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,16 @@ def warm_preview(association: Path, images: Sequence[Path]) -> None:
         preview.canvas.join()
 
 
-def calibrate(path: Path, folder: Path, steps: Steps, threads: int = 1) -> None:
-    """Calibrate a file with the references that lie in ``folder``."""
+def calibrate(
+    path: Path, folder: Path, steps: Steps, threads: int = 1, without: Collection[str] = ()
+) -> None:
+    """Calibrate a file with the references that lie in ``folder``: the last of each type."""
     from upramp.daemon import calibrate
     from upramp.daemon.config import Config, Crds, Output, Run, Store
     from upramp.daemon.planning import reference_types
 
-    made = {p.name.split("_")[2]: p for p in (folder / "crds" / "references").rglob("*.*")}
+    made = {p.name.split("_")[2]: p for p in sorted((folder / "crds" / "references").rglob("*.*"))}
+    made |= dict.fromkeys(without, Path("N/A"))
     config = Config(
         output=Output(folder / "out"),
         store=Store(cache=folder / "cache", fsync=False),

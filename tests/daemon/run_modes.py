@@ -18,9 +18,14 @@ from upramp.daemon.config import Config, Crds, Output, Run, Store
 from upramp.simulate import detector, effects, emi, references, uncal
 from upramp.simulate.cache import Cache
 from upramp.simulate.expose import expose
+from upramp.simulate.irs2 import Interleaving
 from upramp.simulate.observation import Observation
 
 SIZE = 72
+SUPERSTRIPES = {
+    **dict.fromkeys((f"subarray.multistripe_{word}" for word in ("reads1", "skips1", "reads2", "skips2")), 0),
+    **{"subarray.superstripe_step": 8, "subarray.num_superstripe": SIZE // 8},
+}
 MODES: dict[str, tuple[dict, dict]] = {
     "four outputs": ({"subarray": "FULL", "ngroups": 12}, {}),
     "one frame": ({"subarray": "FULL", "ngroups": 1}, {}),
@@ -95,6 +100,15 @@ MODES: dict[str, tuple[dict, dict]] = {
         {"detector": "MIRIMAGE", "subarray": "SUB72", "ngroups": 12, "nints": 2},
         {"emicorr": {"skip": False, "algorithm": "sequential", "nbins": 20}},
     ),
+    "interleaved": ({"detector": "NRS2", "readpatt": "NRSIRS2RAPID", "ny": 2048}, {}),
+    "interleaved, averaged": (
+        {"detector": "NRS1", "readpatt": "NRSIRS2", "ny": 2048, "exp_type": "NRS_MSASPEC"},
+        {},
+    ),
+    "superstripes": (
+        {"subarray": "SUB72P_SUPSTP008", "ny": 8, "nints": 18, "extra": SUPERSTRIPES},
+        {"ipc": {"skip": True}},
+    ),
     "interference of frequencies of one's own": (
         {"detector": "MIRIMAGE", "subarray": "SUB64", "ngroups": 12, "nints": 2},
         {"emicorr": {"skip": False, "onthefly_corr_freq": [390.625], "save_intermediate_results": True}},
@@ -123,15 +137,25 @@ def main(folder: Path) -> None:
         observation = Observation(
             **{"detector": "NRCALONG", "ny": SIZE, "nx": SIZE, "exposure": k + 1, **given}
         )
-        chip = detector.draw(observation.detector, SIZE, SIZE, ipc=0.005 if k % 2 else 0.0)
+        rows = max(SIZE, observation.ny)
+        whole = replace(observation, ny=rows)
+        chip = detector.draw(observation.detector, rows, SIZE, ipc=0.005 if k % 2 else 0.0)
         cache = Cache(folder / "crds" / str(k))
-        decay = effects.ResetDecay(np.full((SIZE, SIZE), 20, np.float32))
+        decay = effects.ResetDecay(np.full((rows, SIZE), 20, np.float32))
         mid_infrared = [decay, effects.SwitchDecay(), emi.Interference(observation)]
-        more = mid_infrared if chip.layout.mid_infrared else [effects.PictureFrame(observation)]
-        references.write_all(cache, chip, [observation], with_flat=True, effects=more)
+        more = mid_infrared if chip.layout.mid_infrared else [effects.PictureFrame(whole)]
+        references.write_all(cache, chip, [whole], with_flat=True, effects=more)
+        interleaved = Interleaving() if observation.rows_read != observation.ny else None
+        if interleaved:
+            interleaved.truth(cache, chip, observation)
         context = cache.write()
-        taken = expose(chip, np.full((SIZE, SIZE), 100.0), observation, effects=more)
-        (path,) = uncal.write_exposure(folder / "in", taken.counts, observation)
+        taken = expose(chip, np.full((rows, SIZE), 100.0), whole, effects=more)
+        counts = (
+            interleaved.read(taken.counts, observation)
+            if interleaved
+            else taken.counts[..., : observation.ny, :]
+        )
+        (path,) = uncal.write_exposure(folder / "in", counts, observation)
         pid = os.fork()  # each with a CRDS client of its own
         if pid == 0:
             os.environ.update(cache.environment)
