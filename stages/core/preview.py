@@ -1,6 +1,7 @@
 """Small pictures of images: whether it worked, at a glance.
 
-The image is averaged in blocks to a thousand pixels or so, and stretched by
+The image is averaged in blocks to a thousand pixels or so (pixels of small ones become squares), and
+stretched by
 
     v = asinh((x - low) / s) / asinh((high - low) / s)
 
@@ -22,6 +23,9 @@ from upramp.stages.core.kernel import kernel
 SIDE = 1024
 """Pixels of the longer side, at most."""
 
+LEAST = 512
+"""More than half as many the longer side has, so that labels have room."""
+
 GREYS = 252
 BAD, BRIGHT, LINE, TEXT = range(GREYS, 256)
 PALETTE = np.array(
@@ -37,8 +41,13 @@ PALETTE = np.array(
 """Red, green and blue of the picture's values: greys, then `BAD` (blocks without a good pixel), `BRIGHT`
 (with saturated ones), `LINE` and `TEXT`."""
 
-STEPS = np.array([0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600]) / 3600
-"""Distances between lines that are easily read, degrees."""
+_SECONDS = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600]
+STEPS = (
+    np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, *_SECONDS]) / 240,
+    np.array([0.1, 0.2, 0.5, *_SECONDS]) / 3600,
+)
+"""Distances between lines that are easily read, degrees: of right ascension (a second of time makes 15 of
+angle) and of declination."""
 
 NODES = 33
 LINES = 5
@@ -123,9 +132,9 @@ def _nodes(sky: Sky, shape: tuple[int, int]) -> np.ndarray:
     return np.array([ra.reshape(NODES, NODES), dec.reshape(NODES, NODES)])
 
 
-def _places(n: int, by: int, size: int) -> np.ndarray:
-    """Where blocks lie, in units of nodes; ``n`` pixels, ``size`` blocks."""
-    return np.clip((np.arange(size) + 0.5) * by - 0.5, 0, n - 1) * (NODES - 1) / max(n - 1, 1)
+def _places(n: int, by: float, size: int) -> np.ndarray:
+    """Where ``size`` pixels of the picture lie, each ``by`` of the image's ``n`` wide, in units of nodes."""
+    return np.clip((np.arange(size) + 0.5) * by - 0.5, -0.5, n - 0.5) * (NODES - 1) / max(n - 1, 1)
 
 
 @kernel
@@ -170,7 +179,9 @@ def _labels(edge_y: np.ndarray, edge_x: np.ndarray, step: float, axis: int) -> l
     return found
 
 
-def draw(sci: np.ndarray, dq: np.ndarray, sky: Sky | None = None, side: int = SIDE) -> Picture:
+def draw(
+    sci: np.ndarray, dq: np.ndarray, sky: Sky | None = None, side: int = SIDE, least: int = LEAST
+) -> Picture:
     """Make a picture of an image.
 
     Parameters
@@ -179,8 +190,8 @@ def draw(sci: np.ndarray, dq: np.ndarray, sky: Sky | None = None, side: int = SI
     dq : ndarray, uint32, shape (ny, nx)
     sky : callable, optional
         ``sky(x, y)``, 0-based pixels, float64 -> right ascension and declination, degrees; lines are drawn.
-    side : int
-        Pixels of the picture's longer side, at most.
+    side, least : int
+        Pixels of the picture's longer side, at most; and that it has more than half of.
     """
     ny, nx = sci.shape
     by = max(1, -(-max(ny, nx) // side))
@@ -190,13 +201,18 @@ def draw(sci: np.ndarray, dq: np.ndarray, sky: Sky | None = None, side: int = SI
     values = stretch(means)
     values[bad] = BAD
     values[saturated] = BRIGHT
+    times = max(1, min(least, side) // max(size))
+    if times > 1:
+        values = values.repeat(times, axis=0).repeat(times, axis=1)
     labels: list[Label] = []
     for axis, nodes in enumerate(() if sky is None else _nodes(sky, (ny, nx))):
         if not np.isfinite(nodes).all():
             continue
-        step = float(STEPS[min(np.searchsorted(STEPS, np.ptp(nodes) / LINES), STEPS.size - 1)])
-        edge_y, edge_x = np.empty(size[0]), np.empty(size[1])
-        places = _places(ny, by, size[0]), _places(nx, by, size[1])
+        steps = STEPS[axis]
+        step = float(steps[min(np.searchsorted(steps, np.ptp(nodes) / LINES), steps.size - 1)])
+        rows, columns = values.shape
+        edge_y, edge_x = np.empty(rows), np.empty(columns)
+        places = _places(ny, by / times, rows), _places(nx, by / times, columns)
         mark_lines(nodes, *places, step, values, edge_y, edge_x)
         labels += _labels(edge_y, edge_x, step, axis)
     return Picture(np.ascontiguousarray(values[::-1]), tuple(labels))
