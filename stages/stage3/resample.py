@@ -79,6 +79,16 @@ class Params:
         fill_value(self.fillval)
         if self.weight_type not in ("ivm", "exptime", None):
             raise ValueError(f"weight_type must be 'ivm', 'exptime' or None, not {self.weight_type!r}")
+        for name in ("crpix", "crval", "output_shape"):
+            pair = getattr(self, name)
+            if pair is not None and len(pair) != 2:
+                raise ValueError(f"{name} must be two numbers, not {pair}")
+        if self.output_shape is not None and min(self.output_shape) < 1:
+            raise ValueError(f"output_shape must be at least one pixel by one, not {self.output_shape}")
+        if not 0 < self.pixel_scale_ratio < np.inf:
+            raise ValueError(f"pixel_scale_ratio must be more than 0, not {self.pixel_scale_ratio}")
+        if self.pixel_scale is not None and not 0 <= self.pixel_scale < np.inf:
+            raise ValueError(f"pixel_scale must be more than 0 or None, not {self.pixel_scale}")
 
 
 class Member(Protocol):

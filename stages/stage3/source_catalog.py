@@ -41,7 +41,7 @@ from upramp.stages.stage3.source_columns import (
 )
 from upramp.stages.stage3.source_finding import Found, find
 from upramp.stages.stage3.source_photometry import Measured, photometry
-from upramp.stages.stage3.tweakreg_sources import FINDERS, Finding
+from upramp.stages.stage3.tweakreg_sources import FINDERS, Finding, refuse_senseless
 
 JANSKY = 1e6
 """Jansky in one MJy."""
@@ -94,6 +94,9 @@ class Params:
             if getattr(self, name) not in known:
                 words = ", ".join(str(k) for k in known)
                 raise ValueError(f"{name} must be one of {words}, not {getattr(self, name)!r}")
+        refuse_senseless(self)
+        if not self.suffix.isprintable() or "/" in self.suffix:
+            raise ValueError(f"suffix must be a part of a file name, not {self.suffix!r}")
         if not 0 < self.aperture_ee1 < self.aperture_ee2 < self.aperture_ee3 < 100:
             raise ValueError(
                 "aperture_ee1, aperture_ee2, aperture_ee3 must increase between 0 and 100, but are "

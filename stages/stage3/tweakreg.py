@@ -28,7 +28,7 @@ from upramp.stages.stage3.tweakreg_align import (
     corrector,
     status,
 )
-from upramp.stages.stage3.tweakreg_sources import FINDERS, Columns, Finding, find_sources
+from upramp.stages.stage3.tweakreg_sources import FINDERS, Columns, Finding, find_sources, refuse_senseless
 from upramp.stages.wcs.approximation import fit_sip, s_region
 from upramp.stages.wcs.quick import whole
 
@@ -108,6 +108,7 @@ class Params:
             )
         if self.starfinder not in FINDERS:
             raise ValueError(f"starfinder must be one of {', '.join(FINDERS)}, not {self.starfinder!r}")
+        refuse_senseless(self)
         for name in ("fitgeometry", "abs_fitgeometry"):
             if getattr(self, name) not in GEOMETRIES:
                 raise ValueError(

@@ -68,6 +68,23 @@ class Finding:
         return cls(p.starfinder, p.snr_threshold, p.kernel_fwhm, p.bkg_boxsize, star, p.brightest, segment)
 
 
+def refuse_senseless(p: Any) -> None:
+    """Parameters with which no finder can work, of `tweakreg.Params` and `source_catalog.Params`.
+
+    Raises
+    ------
+    ValueError
+        With what must be otherwise.
+    """
+    for name in ("snr_threshold", "kernel_fwhm", "sigma_radius", "bkg_boxsize", "npixels", "nlevels"):
+        if not 0 < getattr(p, name) < np.inf:
+            raise ValueError(f"{name} must be more than 0, not {getattr(p, name)}")
+    if p.brightest is not None and p.brightest < 1:
+        raise ValueError(f"brightest must be at least 1 or None, not {p.brightest}")
+    if not 0 <= p.contrast <= 1:
+        raise ValueError(f"contrast must be from 0 to 1, not {p.contrast}")
+
+
 @kernel
 def promising(values, weights, least, blocks):
     """Mark the squares of `BLOCK` pixels with a pixel whose convolution reaches ``least``.

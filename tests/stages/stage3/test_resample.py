@@ -58,7 +58,11 @@ def test_headers_are_merged_if_asked_for(visit):
 
 def test_what_parameters_may_be():
     assert np.isnan(fill_value("INDEF")) and np.isnan(fill_value(" nan ")) and fill_value("-7.5") == -7.5
-    for wrong in ({"fillval": "x"}, {"kernel": "cubic"}, {"pixfrac": 1.1}, {"weight_type": "err"}):
+    for wrong in (
+        {"fillval": "x"}, {"kernel": "cubic"}, {"pixfrac": 1.1}, {"weight_type": "err"},
+        {"crpix": [1.0]}, {"crval": [1.0, 2.0, 3.0]}, {"output_shape": [10]}, {"output_shape": [0, 10]},
+        {"pixel_scale_ratio": 0.0}, {"pixel_scale_ratio": np.nan}, {"pixel_scale": -0.03},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Params(**wrong)
 

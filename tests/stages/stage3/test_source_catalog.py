@@ -236,6 +236,7 @@ def test_neighbours_of_sources_without_a_place():
     [
         {"starfinder": "sextractor"}, {"multithresh_mode": "cubic"}, {"apermask_method": "guess"},
         {"connectivity": 6}, {"aperture_ee1": 70}, {"aperture_ee3": 100},
+        {"bkg_boxsize": 0}, {"npixels": -1}, {"suffix": "../cat"},
     ],
 )  # fmt: skip
 def test_parameters_that_make_no_sense(wrong):

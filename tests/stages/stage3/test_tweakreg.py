@@ -231,8 +231,12 @@ def test_files_that_do_not_serve(catalogued, parameters, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"starfinder": "eye"}, {"fitgeometry": "bend"}, {"abs_fitgeometry": ""}, {"separation": 0.5}]
-)
+    "wrong",
+    [
+        {"starfinder": "eye"}, {"fitgeometry": "bend"}, {"abs_fitgeometry": ""}, {"separation": 0.5},
+        {"bkg_boxsize": 0}, {"kernel_fwhm": -1.0}, {"npixels": 0}, {"brightest": 0}, {"contrast": 2.0},
+    ],
+)  # fmt: skip
 def test_parameters_that_make_no_sense(wrong):
     with pytest.raises(ValueError):
         Params(**wrong)
