@@ -247,6 +247,7 @@ def explained(plan: Any) -> dict[str, Any]:
         "segment": uncal.meta.segment,
         "segments": uncal.meta.segments,
         "shape": [uncal.meta.nints, uncal.meta.ngroups, uncal.meta.ny, uncal.meta.nx],
+        "members": [str(file.path) for file in getattr(uncal, "members", ())],
         "crds_context": plan.context,
         "crds_version": plan.crds_version,
         "steps": [
@@ -272,9 +273,12 @@ def print_explained(out: Console, facts: Mapping[str, Any]) -> None:
     out.print(
         f"{facts['segment_id']}: {facts['instrument']} {facts['detector']} {facts['exp_type']}", style="bold"
     )
-    out.print(
-        f"segment {facts['segment']} of {facts['segments']}, integrations x groups x rows x columns: {shape}"
-    )
+    if members := facts["members"]:
+        out.print(f"an association of {_files(len(members))}; the first tells what references fit")
+        _lines(out, [printable(name) for name in members])
+    else:
+        part = f"segment {facts['segment']} of {facts['segments']}"
+        out.print(f"{part}, integrations x groups x rows x columns: {shape}")
     out.print(f"CRDS context {facts['crds_context']}, client {facts['crds_version']}")
     for number, step in enumerate(facts["steps"], 1):
         reason = f": {step['reason']}" if step["reason"] else ""

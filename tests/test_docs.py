@@ -14,6 +14,7 @@ import pytest
 from upramp.daemon.cli import parser
 from upramp.daemon.vocabulary import EVENTS
 from upramp.stages.pipelines import GUIDER, IMAGE2, IMAGE3, PIPELINES
+from upramp.store.associations import read_association
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -197,3 +198,10 @@ def test_nothing_tells_of_this_machine():
             if host not in PUBLIC | {"localhost"} and not host.endswith((".invalid", ".example")):
                 wrong.append(f"{name}: {host}")
     assert not wrong
+
+
+def test_the_association_by_hand_is_one(tmp_path):
+    [text] = re.findall(r"^```json\n(.*?)^```", (ROOT / "docs/associations.md").read_text(), re.M | re.S)
+    (tmp_path / "x_asn.json").write_text(text)
+    found = read_association(tmp_path / "x_asn.json")
+    assert (found.asn_type, found.asn_id, len(found.members)) == ("image3", "mine", 2)

@@ -181,6 +181,20 @@ def test_explain_shows_values_with_their_sources_and_processes_nothing(upramp, w
     assert not workshop.config.output.folder.exists()
 
 
+def test_explain_of_an_association_names_its_members():
+    meta = SimpleNamespace(
+        exp_type="NRC_IMAGE", instrument="NIRCAM", detector="NRCALONG", segment=1, segments=0,
+        nints=1, ngroups=4, ny=200, nx=210,
+    )  # fmt: skip
+    members = [SimpleNamespace(path=Path(f"/in/{n}_cal.fits")) for n in range(2)]
+    uncal = SimpleNamespace(segment_id="x_asn", exposure_id="x_asn", meta=meta, members=members)
+    facts = report.explained(SimpleNamespace(uncal=uncal, context="jwst_1.pmap", crds_version="13", steps=()))
+    out = io.StringIO()
+    report.print_explained(Console(file=out, width=200), facts)
+    assert "an association of 2 files" in out.getvalue() and "/in/1_cal.fits" in out.getvalue()
+    assert "segment" not in out.getvalue()
+
+
 def test_explain_of_a_bad_file_is_a_sentence(upramp, workshop):
     (workshop.incoming / NAME).write_text("not FITS")
     shown = upramp("explain", "incoming/" + NAME)
