@@ -55,6 +55,7 @@ class Site:
             f'[output]\nfolder = "{self.root / "products"}"\n'
             f'[crds]\npath = "{self.crds.root}"\ncontext = "{self.crds.context}"\noffline = true\n'
             f'[log]\nfile = "{self.root / "log.jsonl"}"\n'
+            f'[run]\nuntil = "stage1"\n'
         )
 
     @property
