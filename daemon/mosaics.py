@@ -25,6 +25,7 @@ from upramp.daemon.results import Result, association_cards, may_publish, prepar
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
+from upramp.stages.resample.combine import without_effect
 from upramp.stages.resample.given import Given
 from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
@@ -149,6 +150,8 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
         made = resample.resample(members, combining.params, crew, given=grid)
     if made is None:
         raise _not_made(work, combining, course)
+    if "CON" in made.arrays and (idle := without_effect(made.arrays["CON"], len(members))):
+        log.warning("members_unused", path=str(source.path), members=[members[k].name for k in idle])
     catalogue = _catalogue(work, made, crew, course)
     may_publish(work, stop)
     published.append(_write_mosaic(work, job_id, made, source.product.name, members, course))

@@ -261,6 +261,11 @@ EVENTS: dict[str, Event] = {
         "warning",
         {"path": _ASSOCIATION, "differing": "keywords, each with the values of the exposures"},
     ),
+    "members_unused": Event(
+        "Exposures of a mosaic add to none of its pixels: none of theirs is good, or lies on its grid.",
+        "warning",
+        {"path": _ASSOCIATION, "members": "file names of these exposures"},
+    ),
     "association_failed": Event(
         "Exposures that belong together are not combined as things stand.",
         "warning",

@@ -18,6 +18,8 @@ from upramp.store.image_file import ImageFile, open_image
 from upramp.store.naming import association_id
 from upramp.store.transforms import read_wcs
 
+POINTING = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF")
+
 OPTICS = ("INSTRUME", "FILTER", "PUPIL")
 """What exposures of one mosaic commonly share."""
 
@@ -178,6 +180,12 @@ def open_association(path: Path, folders: Sequence[Path] = ()) -> AssociationFil
             raise Unprocessable(
                 f"{path.name}: {file.path.name} is no image of the kind that {association.asn_type} takes; "
                 f"list products that end in {' or '.join(f'_{ending}.fits' for ending in endings)}"
+            )
+        lacks = [key for key in POINTING if file.header.get(key) is None]
+        if association.level == 3 and lacks:
+            raise Unprocessable(
+                f"{path.name}: {file.path.name} lacks {', '.join(lacks)}, which tell where it points; "
+                "calibrate it again from its uncal or rate file"
             )
     units = {str(file.sci.get("BUNIT") or ""): file.path.name for file in reversed((*science, *backgrounds))}
     if len(units := {unit: name for unit, name in units.items() if unit}) > 1:

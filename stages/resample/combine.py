@@ -37,6 +37,12 @@ BANDS = 4
 CONTEXT_BITS = 32
 
 
+def without_effect(context: np.ndarray, number: int) -> list[int]:
+    """Which of ``number`` images add to no pixel, by the mosaic's context (planes, ny, nx) int32."""
+    bits = np.bitwise_or.reduce(context.reshape(len(context), -1), axis=1).view(np.uint32)
+    return [k for k in range(number) if not int(bits[k // CONTEXT_BITS]) >> k % CONTEXT_BITS & 1]
+
+
 @dataclass(frozen=True)
 class Drizzling:
     """How images are put together; names and defaults as those of the resample step.

@@ -52,3 +52,9 @@ def test_what_tells_no_unit_is_taken_as_it_is(association, members):
 def test_other_optics_are_told(association, members):
     fits.setval(members[2], "FILTER", value="F356W")
     assert open_association(association).differing == "FILTER F444W, F356W"
+
+
+def test_members_that_do_not_tell_where_they_point_are_refused(association, members):
+    fits.delval(members[1], "V2_REF", extname="SCI")
+    with pytest.raises(Unprocessable, match=r"00002\S+ lacks V2_REF, which tell where it points; calibrate"):
+        open_association(association)

@@ -10,7 +10,7 @@ import pytest
 from upramp.stages.core.dq import DO_NOT_USE, NON_SCIENCE, SATURATED
 from upramp.stages.core.frames import Crew
 from upramp.stages.core.image import Image
-from upramp.stages.resample.combine import CONTEXT_BITS, Drizzling, Mosaic
+from upramp.stages.resample.combine import CONTEXT_BITS, Drizzling, Mosaic, without_effect
 from upramp.stages.resample.pixmap import pixmap
 
 SHAPE = (8, 9)
@@ -117,3 +117,12 @@ def test_negative_weights_and_flags():
     assert list(made)[:4] == ["SCI", "ERR", "DQ", "CON"]
     assert np.array_equal(made["DQ"], np.where(made["WHT"] != 0, SATURATED, 0))
     assert (made["CON"][0][made["WHT"] > 0] == 1).all() and (made["CON"][0][made["WHT"] == 0] == 0).all()
+
+
+def test_images_that_add_to_no_pixel():
+    context = np.zeros((2, 3, 4), np.int32)
+    context[0, 1, 1] = 0b101
+    context[0, 0, 0] = np.uint32(1 << 31).view(np.int32)
+    context[1, 2, 3] = 0b10
+    assert without_effect(context, 34) == [k for k in range(33) if k not in (0, 2, 31, 33)]
+    assert without_effect(context[:1], 3) == [1]
