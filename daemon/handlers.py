@@ -62,7 +62,7 @@ from upramp.daemon.reading import changed_since, identify
 from upramp.stages.core.errors import UprampError
 from upramp.store import schema
 from upramp.store.lookups import superseded
-from upramp.store.naming import is_association
+from upramp.store.naming import association_id, is_association
 
 Row = Mapping[str, Any]
 
@@ -267,7 +267,16 @@ def _is_done(desk: Desk, present: Row | None, work: Work) -> bool:
     left = desk.ledger.state.windows(work.segment_id) if work.turn else None
     if left and left["path"] and not Path(left["path"]).exists():
         return False
-    return bool(desk.ledger.state.done(work.fingerprint))
+    made = desk.ledger.state.done(work.fingerprint)
+    if _is_combined(work):  # another association may have put a mosaic of the same name in its place
+        made = [row for row in made if row["kind"] == "i2d"]
+    return bool(made)
+
+
+def _is_combined(work: Work) -> bool:
+    """Whether it is an association of exposures that are combined, which the ledger calls by its file."""
+    name = work.identity.path.name
+    return is_association(name) and work.segment_id == association_id(name)
 
 
 def _wait_for_change(desk: Desk, identity: Identity, work: Work | None) -> Sequence[Event]:

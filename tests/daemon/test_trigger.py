@@ -126,19 +126,15 @@ class Combiner:
         product, level = read_association(path).products[0].name, read_association(path).level
         self.built.append((product, plan.names))
         self.during(path)
-        kind = "cal" if level == 2 else "i2d"
-        target = plan.settings.config.output.folder / f"{product}_{kind}.fits"
-        target.write_text(plan.text)
-        row = {
-            "path": str(target),
-            "kind": kind,
-            "created": schema.now(),
-            "bytes": target.stat().st_size,
-            "key": plan.fingerprint(sha256),
-            "job_ids": [],
-        }
+        made = {"cal": product} if level == 2 else {"crf": path.stem, "i2d": product}
+        rows = []
+        for kind, stem in made.items():
+            target = plan.settings.config.output.folder / f"{stem}_{kind}.fits"
+            target.write_text(plan.text)
+            row = {"path": str(target), "kind": kind, "bytes": target.stat().st_size, "job_ids": []}
+            rows.append(row | {"created": schema.now(), "key": plan.fingerprint(sha256)})
         empty: dict[str, Any] = {"step_runs": [], "integrations": [], "left": None}
-        return SimpleNamespace(products=[row], seconds=0.1, peak_mb=1.0, **empty)
+        return SimpleNamespace(products=rows, seconds=0.1, peak_mb=1.0, **empty)
 
 
 class Time:
@@ -647,6 +643,17 @@ class TestRequests:
         assert observatory.calibrator.built[-1] == ("mine", [name(*place) for place in ALL[:2]])
         observatory.arrive(request_file(ALL[:5]))
         assert (observatory.row["state"], observatory.row["missing"]) == ("waiting", 2)
+
+    def test_of_two_of_the_same_product_the_one_given_last_stands(self, observatory, request_file):
+        observatory.start()
+        observatory.arrive(*(observatory.expose(*place) for place in ALL[:3]))
+        one = request_file(ALL[:3])
+        other = one.rename(one.with_name("other_asn.json"))
+        one = request_file(ALL[:2])
+        for given in (one, other, one, one):
+            observatory.arrive(given)
+        members = [[name(*place) for place in places] for places in (ALL[:2], ALL[:3])]
+        assert [names for _, names in observatory.calibrator.built] == [members[0], members[1], members[0]]
 
     def test_members_that_lie_beside_it(self, observatory, request_file):
         observatory.start()
