@@ -27,7 +27,7 @@ from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
 from upramp.stages.resample.combine import without_effect
 from upramp.stages.resample.given import Given
-from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog
+from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog, tweakreg
 from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
 from upramp.stages.stage3.source_columns import Column
 from upramp.store.association_file import AssociationFile
@@ -46,6 +46,12 @@ ENDING = "i2d"
 CONTEXT = ("CRDS_CTX", "CRDS_VER", "CAL_VCS")
 LOST = ("BKGLEVEL", "BKGSUB", source_catalog.STEP.keyword)
 """What is not told of a mosaic: its sky was taken off, and a catalogue is made of it, not it of one."""
+
+NOT_CALLED = {
+    assign_mtwcs.STEP.name: "the target does not move",
+    tweakreg.STEP.name: "the target moves, so that stars do not lie still",
+}
+"""Steps that are not called for what does not move, or for what does, and why; headers are silent then."""
 
 OF_LIGHT = ("BUNIT", "PHOTMJSR", "PHOTUJA2", "PIXAR_A2", "PIXAR_SR")
 """What means nothing of labels."""
@@ -210,8 +216,9 @@ def _in_common(
     planned: PlannedStep, step: CommonStep, members: Sequence[Member], means: Means, course: Course
 ) -> list[Member]:
     """Members as a step leaves them, with its state in their headers."""
-    if planned.runs and step is assign_mtwcs.STEP and not assign_mtwcs.moving(members):
-        course.states[planned.name] = (False, "the target does not move")
+    other = step.name in NOT_CALLED and assign_mtwcs.moving(members) != (step is assign_mtwcs.STEP)
+    if planned.runs and other:
+        course.states[planned.name] = (False, NOT_CALLED[step.name])
         return list(members)
     changes: Sequence[Change] = [Change("SKIPPED", planned.reason) for _ in members]
     if planned.runs:
@@ -229,8 +236,14 @@ def _in_common(
 def _cards(work: CalibrationPlan, members: Sequence[Member], course: Course) -> dict[str, Any]:
     """What the primary header of a product says of steps, references and the association."""
     keywords = [s.step.keyword for s in work.steps if isinstance(s.step, CommonStep)]
-    told = {keyword: members[0].cards.get(keyword) for keyword in (*keywords, "TCATFILE")}
+    told = {keyword: members[0].cards.get(keyword) for keyword in (*keywords, "TCATFILE", "BKGMETH")}
     return {**state_cards(work, course.states), **told, **association_cards(association_of(work))}
+
+
+def _centre(members: Sequence[Member]) -> dict[str, Any]:
+    """Where a target that moves is, on the mean."""
+    cards = members[0].cards
+    return {key: cards[key] for key in ("MT_AVRA", "MT_AVDEC") if cards.get(key) is not None}
 
 
 def stem_in(source: AssociationFile, file: ImageFile) -> str:
@@ -309,7 +322,6 @@ def _write_mosaic(
     output = config.output.folder
     first = next(file for file in source.science if file.path.name == members[0].name)
     template = named(first, name)
-    sky = {keyword: members[0].cards.get(keyword) for keyword in ("BKGMETH",)}
     published = write_product(
         template,
         scratch_folder(output, scratch),
@@ -317,8 +329,8 @@ def _write_mosaic(
         ENDING,
         "ImageModel",
         made.arrays,
-        {**_cards(work, members, course), **sky, **dict.fromkeys(LOST), **made.primary},
-        made.sci,
+        {**_cards(work, members, course), **dict.fromkeys(LOST), **made.primary},
+        {**_centre(members), **made.sci},
         made.leaves,
         units={name: str(first.sci.get("BUNIT") or "") for name in ("SCI", "ERR")},
         tables=made.tables,
@@ -359,7 +371,7 @@ def _write_catalogue(
                 **mosaic.primary,
                 "SCATFILE": target.name,
             },
-            {**mosaic.sci, **dict.fromkeys(OF_LIGHT)},
+            {**_centre(members), **mosaic.sci, **dict.fromkeys(OF_LIGHT)},
             {"meta": {**mosaic.leaves.get("meta", {}), "bunit_err": None}},
             durable=durable,
         )

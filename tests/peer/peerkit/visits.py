@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from astropy.io import fits
+
 from peerkit.cases import Steps, assignments
 from peerkit.scenes import Input
 from upramp.simulate.cache import Cache
@@ -26,8 +28,8 @@ SMALL: Steps = {
 class VisitCase:
     """One comparison: the visit, and parameters that differ from `SMALL`.
 
-    ``groups``: of the exposures in turn, where an association tells what belongs together. ``long``: left out
-    of the short comparison.
+    ``groups``: of the exposures in turn, where an association tells what belongs together. ``speed``: how far
+    the target moves from exposure to exposure, arcsec. ``long``: left out of the short comparison.
     """
 
     name: str
@@ -35,6 +37,7 @@ class VisitCase:
     steps: Steps = field(default_factory=dict)
     long: bool = False
     groups: tuple[str, ...] = ()
+    speed: float = 0.0
 
     @property
     def parameters(self) -> Steps:
@@ -55,7 +58,13 @@ class VisitCase:
         context = cache.write()
         environment = cache.environment | {"CRDS_CONTEXT": context}
         known = sorted(p for p in (folder / "crds").rglob("*") if p.is_file() and p.name != "server_config")
-        return [Input(path, environment, (path, *known)) for path in self.visit.write_rates(folder / "in")]
+        paths = self.visit.write_rates(folder / "in")
+        for k, path in enumerate(paths if self.speed else []):
+            with fits.open(path, mode="update") as file:
+                header, way = file["SCI"].header, k * self.speed / 3600
+                file[0].header["TARGTYPE"] = "MOVING"
+                header["MT_RA"], header["MT_DEC"] = header["RA_REF"] + way, header["DEC_REF"] - way / 2
+        return [Input(path, environment, (path, *known)) for path in paths]
 
 
 def associate(folder: Path, images: list[Path], like: Input, groups: Sequence[str] = ()) -> Input:
@@ -112,5 +121,11 @@ VISITS: tuple[VisitCase, ...] = (
         Visit(_part("NRCALONG"), stars=80),
         {"resample": {"single": True, "propagate_dq": True, "pixel_scale_ratio": 0.8}},
         groups=("a", "b", "a", "c"),
+    ),
+    VisitCase(
+        "moving",
+        Visit(_part("NRCALONG"), stars=80, error=15.0),
+        speed=0.4,
+        long=True,
     ),
 )
