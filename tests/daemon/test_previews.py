@@ -15,7 +15,14 @@ from structlog.testing import capture_logs
 
 from upramp.daemon import previewing
 from upramp.daemon.desk import Desk
-from upramp.daemon.events import FileSettled, PreviewFailed, PreviewOver, PreviewRefreshed, Resumed
+from upramp.daemon.events import (
+    FileFailed,
+    FileSettled,
+    PreviewFailed,
+    PreviewOver,
+    PreviewRefreshed,
+    Resumed,
+)
 from upramp.daemon.jobs import Crew
 from upramp.daemon.previews import Job
 from upramp.daemon.telling import tell
@@ -303,5 +310,5 @@ def test_a_name_that_no_file_can_have(site):
     )
     site.arrive(asked)
     site.arrive(site.expose(1))
-    assert not site.jobs and site.of(PreviewFailed)
-    assert all("plain file name" in event.failure.reason for event in site.of(PreviewFailed))
+    assert not site.jobs and not site.of(PreviewFailed), "it is refused as an association before that"
+    assert [event.path for event in site.of(FileFailed)] == [asked]
