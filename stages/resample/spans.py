@@ -30,6 +30,9 @@ PRECISION = 1e-9
 SLACK = 0.03
 """Pixels by which a centre may lie beyond a side, or a corner beyond the middle of a row."""
 
+EVEN = 1e-3
+"""Rows by which either end of a row may lie beyond the polygon and is still taken as within."""
+
 FLAT = 1 / 160
 """Sides of the polygon that rise by less are taken as level: they bound no row."""
 
@@ -136,9 +139,9 @@ def limits(left: Sequence[Side], right: Sequence[Side], y: int) -> tuple[float, 
     if not bottom - 0.5 < y <= top + SLACK:
         return outside
     ends = max(y - 0.5, bottom), min(y + 0.5, top)
-    levels = [y - 0.5] if y - 0.5 > bottom else []
-    if y + 0.5 <= top or not levels:
-        levels.append(y - 0.02)
+    levels = [y - 0.5] if y - 0.5 > bottom - EVEN else []
+    if y + 0.5 <= top + EVEN or not levels:
+        levels.append(y - SLACK)
 
     def bound(flank: Sequence[Side], tightest: Callable[..., float]) -> float:
         found = []
