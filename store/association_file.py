@@ -72,9 +72,9 @@ class FileMember:
             )
         return wcs
 
-    def read(self) -> Image:
+    def read(self, *names: str) -> Image:
         """See `Member`."""
-        return replace(self.file.read(), wcs=self.wcs)
+        return replace(self.file.read(*names), wcs=self.wcs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,8 +76,13 @@ class ImageFile(ExposureFile):
             out ^= np.uint32(1 << 31)
         return out
 
-    def read(self) -> Image:
-        """All pixels and what is known of them.
+    def read(self, *names: str) -> Image:
+        """All pixels and what is known of them, or of the pixels those in some extensions.
+
+        Parameters
+        ----------
+        names : str
+            Extensions to be read; arrays of others are empty. None means all.
 
         Raises
         ------
@@ -86,13 +91,18 @@ class ImageFile(ExposureFile):
         """
         units = self._images(_NEEDED)
         shape = units["SCI"].shape
-        names = [*_NEEDED, *(n for n in _VARIANCES if n in units and units[n].shape == shape)]
+        there = [*_NEEDED, *(n for n in _VARIANCES if n in units and units[n].shape == shape)]
+        wanted = [n for n in there if not names or n in names]
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
-            found = dict(zip(names, pool.map(self.array, (units[n] for n in names)), strict=True))
-        for name in _NEEDED:
-            self._check(name, found[name])
-        arrays = {"AREA": self.array(units["AREA"])} if "AREA" in units else {}
-        zero = [found[n] if n in found else np.zeros(shape, np.float32) for n in _VARIANCES[:2]]
+            found = dict(zip(wanted, pool.map(self.array, (units[n] for n in wanted)), strict=True))
+        for name, dtype in _NEEDED.items():
+            self._check(name, found.setdefault(name, np.empty((0, 0), dtype)))
+        whole = not names or "AREA" in names
+        arrays = {"AREA": self.array(units["AREA"])} if whole and "AREA" in units else {}
+        zero = [
+            found[n] if n in found else np.zeros((0, 0) if n in there else shape, np.float32)
+            for n in _VARIANCES[:2]
+        ]
         header: Mapping[str, Mapping[str, Any]] = {
             "PRIMARY": header_values(self.primary),
             "SCI": header_values(self.sci),

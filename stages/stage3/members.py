@@ -54,8 +54,8 @@ class Member(Protocol):
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
 
-    def read(self) -> Image:
-        """Pixels and all else."""
+    def read(self, *names: str) -> Image:
+        """Pixels and all else; with ``names`` (SCI, ERR, ...) other arrays may be empty."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Changed:
         """See `Member`."""
         return self.member.shape
 
-    def read(self) -> Image:
+    def read(self, *names: str) -> Image:
         """See `Member`."""
-        return self.change.apply(self.member.read())
+        return self.change.apply(self.member.read(*(names if self.change.lost is None else ())))
 
 
 def _no_text(path: str) -> str:

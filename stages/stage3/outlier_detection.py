@@ -36,6 +36,9 @@ from upramp.stages.stage3.outlier_blot import blot, outliers, unlike
 from upramp.stages.stage3.outlier_median import Box, Drizzle, Stack
 from upramp.stages.wcs.evaluate import pixel_to_sky
 
+WEIGHED = ("SCI", "DQ", "VAR_RNOISE")
+"""What is read of an image to put it on the grid."""
+
 NEARLY = 1.0
 """Pixels by which positions may be off that only tell how far a group reaches."""
 
@@ -151,7 +154,8 @@ def _on_the_sky(members: Sequence[Member], p: Params, means: Means) -> list[Mask
         box = stack.boxes[g]
         sums = drizzle.begin(box)
         for member in (members[k] for k in group):
-            drizzle.add(member.read(), plan.where(member), resample.sky_of(member), box, sums)
+            where, level = plan.where(member), resample.sky_of(member)
+            drizzle.add(member.read(*WEIGHED), where, level, box, sums)
         if p.save_intermediate_results:
             plan.keep("outlier_i2d", _whole(sums, box, plan), group)
         stack.put(g, sums, True, p.maskpt, plan.fill, means.crew)
@@ -167,7 +171,7 @@ def _compared(member: Member, middle: np.ndarray, plan: Plan) -> Mask:
     blotted = blot(middle, plan.where(member), means.crew)
     if p.save_intermediate_results:
         _keep_own(member, "blot", blotted, means)
-    image = member.read()
+    image = member.read("SCI", "ERR")
     # measured: what skymatch says goes before what the user says
     sky = p.backg if _without_sky(member) else resample.sky_of(member)
     limits = _pair(p.snr, "snr"), _pair(p.scale, "scale")
@@ -207,7 +211,7 @@ def _as_they_lie(members: Sequence[Member], p: Params, means: Means) -> list[Mas
     stack = Stack(shape, [box] * len(members), means.room)
     drizzle = Drizzle(Drizzling(weight_type=p.weight_type), unwanted(p.good_bits), shape, means.crew)
     for k, member in enumerate(members):
-        values, weight = drizzle.weighed(member.read(), 0.0)
+        values, weight = drizzle.weighed(member.read(*WEIGHED), 0.0)
         stack.put(k, np.stack([weight, values], axis=-1), False, p.maskpt, np.nan, means.crew)
     middle = stack.median(means.crew)
     if p.save_intermediate_results:
@@ -215,7 +219,7 @@ def _as_they_lie(members: Sequence[Member], p: Params, means: Means) -> list[Mas
     snr, _ = _pair(p.snr, "snr")
 
     def compared(member: Member) -> Mask:
-        image = member.read()
+        image = member.read("SCI", "ERR")
         return Mask.of(unlike(image.sci, image.err, middle, snr, means.crew))
 
     return [compared(member) for member in members]

@@ -144,7 +144,7 @@ def measure(members: Sequence[Member], groups: Sequence[Sequence[int]], p: Param
                 jobs += [(h, [pixel(polygon) for polygon in polygons]) for h, polygons in met if polygons]
             if not jobs:
                 continue
-            image = members[k].read()
+            image = members[k].read("SCI", "DQ")
 
             def work(job: tuple[int, list[np.ndarray] | None], image: Image = image) -> tuple[float, int]:
                 room = rooms.get()

@@ -219,7 +219,7 @@ def custom_catalogues(members: Sequence[Member], p: Params, means: Means) -> dic
 def catalogue_of(member: Member, path: str | None, p: Params, means: Means) -> Columns:
     """The sources of a member: x, y (pixels, 0-based), perhaps weight, flux."""
     if path is None:
-        image = member.read()
+        image = member.read("SCI", "DQ", *(("ERR",) if p.starfinder == "segmentation" else ()))
         unusable = (image.dq & (DO_NOT_USE | NON_SCIENCE)) > 0
         return find_sources(image.sci, image.err, unusable, p.finding, means.crew)
     table = table_of(path, means, "a catalogue of steps.tweakreg.catfile")

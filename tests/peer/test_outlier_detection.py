@@ -78,7 +78,7 @@ class Exposure:
     def shape(self) -> tuple[int, int]:
         return SIDE, SIDE
 
-    def read(self) -> Image:
+    def read(self, *names: str) -> Image:
         arrays = (self.sci, self.err, self.dq, *[self.rnoise] * 3)
         return Image(*(a.copy() for a in arrays), header={"PRIMARY": self.cards, "SCI": {}}, wcs=self.wcs)
 

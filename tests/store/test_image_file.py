@@ -62,6 +62,16 @@ def test_pixels_and_facts(make_product, kind, shape):
     assert (meta.ngroups, meta.exposure_start, meta.pupil) == (7, 60000.5, "CLEAR")
 
 
+def test_some_extensions_alone(make_product):
+    path, arrays = make_product(AREA=np.ones((6, 8), "f4"))
+    image = open_image(path).read("SCI", "VAR_RNOISE")
+    for name in ("sci", "var_rnoise"):
+        assert np.array_equal(getattr(image, name), arrays[name.upper()])
+    for name in ("err", "dq", "var_poisson"):
+        assert getattr(image, name).shape == (0, 0)
+    assert image.var_flat is None and not image.arrays and image.bunit == "MJy/sr"
+
+
 def test_variances_that_are_not_there(make_product):
     path, _ = make_product(without=("VAR_POISSON", "VAR_RNOISE"))
     image = open_image(path).read()

@@ -21,7 +21,10 @@ SCALE = 0.063
 
 @dataclass
 class Exposure:
-    """A member in memory; ``reads`` counts how often its pixels were asked for."""
+    """A member in memory; ``reads`` counts how often its pixels were asked for.
+
+    Arrays that were not asked for are not there.
+    """
 
     name: str
     wcs: Any
@@ -41,13 +44,15 @@ class Exposure:
         ny, nx = self.sci.shape
         return ny, nx
 
-    def read(self) -> Image:
+    def read(self, *names: str) -> Image:
         self.reads += 1
         zero = np.zeros(self.sci.shape, np.float32)
         err = zero if self.err is None else self.err.copy()
         rnoise = zero if self.rnoise is None else self.rnoise.copy()
         header = {"PRIMARY": dict(self.cards), "SCI": {}}
-        return Image(self.sci.copy(), err, self.dq.copy(), zero, rnoise, header=header, wcs=self.wcs)
+        arrays = {"SCI": self.sci.copy(), "ERR": err, "DQ": self.dq.copy(), "VAR_RNOISE": rnoise}
+        sci, err, dq, rnoise = (a if not names or n in names else a[:0, :0] for n, a in arrays.items())
+        return Image(sci, err, dq, zero, rnoise, header=header, wcs=self.wcs)
 
 
 def bent(nx: int, ny: int, reach: float = 0.4) -> Any:

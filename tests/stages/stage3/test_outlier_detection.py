@@ -89,8 +89,8 @@ def test_one_image_is_held_at_a_time(visit, resampled):
         def __getattr__(self, name):
             return getattr(self.member, name)
 
-        def read(self):
-            image = self.member.read()
+        def read(self, *names):
+            image = self.member.read(*names)
             read.append(weakref.ref(image.sci))
             alive.append(sum(pixels() is not None for pixels in read))
             return image
