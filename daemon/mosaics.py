@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from upramp.daemon.aside import Aside
 from upramp.daemon.images import arrays_of, changed, given_grid, picture
 from upramp.daemon.logs import get_logger
 from upramp.daemon.machine import cores
@@ -25,10 +27,11 @@ from upramp.daemon.results import Result, association_cards, may_publish, prepar
 from upramp.stages.core.errors import Misconfigured, NotApplicable, Unprocessable
 from upramp.stages.core.extras import Extra
 from upramp.stages.core.frames import Crew
+from upramp.stages.core.image import Image
 from upramp.stages.resample.combine import without_effect
 from upramp.stages.resample.given import Given
 from upramp.stages.stage3 import assign_mtwcs, outlier_detection, resample, source_catalog, tweakreg
-from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member
+from upramp.stages.stage3.members import Change, Changed, CommonStep, Means, Member, Shown
 from upramp.stages.stage3.source_columns import Column
 from upramp.store.association_file import AssociationFile
 from upramp.store.catalogues import read_catalogue, write_catalogue
@@ -144,27 +147,47 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
         if isinstance(step.step, CommonStep):
             members = _in_common(step, step.step, members, means, course)
             published += _write_tables(work, job_id, members)
-    if course.states.get(outlier_detection.STEP.name, (False,))[0]:
-        for member in members:
-            may_publish(work, stop)
-            published.append(_write_exposure(work, job_id, files[member.name], member))
-    if combining.params.single:
-        published += _one_by_one(work, job_id, combining, grid, crew, members, course, stop)
-        return Result(published, course.states, Counter(), course.wall, course.cpu, [])
-    made: resample.Resampled | None = None
-    with course.of(combining):
-        made = resample.resample(members, combining.params, crew, given=grid)
-    if made is None:
-        raise _not_made(work, combining, course)
-    if "CON" in made.arrays and (idle := without_effect(made.arrays["CON"], len(members))):
-        log.warning("members_unused", path=str(source.path), members=[members[k].name for k in idle])
-    catalogue = _catalogue(work, made, crew, course)
-    may_publish(work, stop)
-    published.append(_write_mosaic(work, job_id, made, source.product.name, members, course))
+    with Aside() as aside:
+        shown = members
+        if course.states.get(outlier_detection.STEP.name, (False,))[0]:
+            shown = [_shown(work, job_id, files[m.name], m, aside, stop) for m in members]
+        if combining.params.single:
+            own = _one_by_one(work, job_id, combining, grid, crew, shown, course, stop)
+            published += [*aside.published(), *own]
+            return Result(published, course.states, Counter(), course.wall, course.cpu, [])
+        made: resample.Resampled | None = None
+        with course.of(combining):
+            made = resample.resample(shown, combining.params, crew, given=grid)
+        if made is None:
+            raise _not_made(work, combining, course)
+        if "CON" in made.arrays and (idle := without_effect(made.arrays["CON"], len(members))):
+            log.warning("members_unused", path=str(source.path), members=[members[k].name for k in idle])
+        may_publish(work, stop)
+        aside.put(partial(_write_mosaic, work, job_id, made, source.product.name, members, course))
+        catalogue = _catalogue(work, made, crew, course)
+        published += aside.published()
     if catalogue is not None:
+        may_publish(work, stop)
         published += _write_catalogue(work, job_id, catalogue, made, members, course)
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
+
+
+def _shown(
+    work: CalibrationPlan,
+    job_id: str,
+    file: ImageFile,
+    member: Member,
+    aside: Aside,
+    stop: Callable[[], bool],
+) -> Member:
+    """The member, and once it is read whole, which is done once, its image becomes a product."""
+
+    def show(image: Image) -> None:
+        may_publish(work, stop)
+        aside.put(lambda: _write_exposure(work, job_id, file, image))
+
+    return Shown(member, Change(), show)
 
 
 def _one_by_one(
@@ -251,10 +274,10 @@ def stem_in(source: AssociationFile, file: ImageFile) -> str:
     return "_".join(filter(None, (file.segment_id.removesuffix(f"_{file.kind}"), source.association.asn_id)))
 
 
-def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, member: Member) -> Published:
+def _write_exposure(work: CalibrationPlan, job_id: str, file: ImageFile, image: Image) -> Published:
     """What has become of an exposure: aligned, its sky known, outliers flagged."""
     config, source = work.job.config, association_of(work)
-    image, crds = member.read(), state_cards(work, dict.fromkeys((s.name for s in work.steps), (True, "")))
+    crds = state_cards(work, dict.fromkeys((s.name for s in work.steps), (True, "")))
     own = {
         extension: changed(image.header.get(extension, {}), header_values(cards))
         for extension, cards in (("PRIMARY", file.primary), ("SCI", file.sci))

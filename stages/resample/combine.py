@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,9 @@ class Mosaic:
         self.flags = np.zeros(self.shape if self.how.flags else (0, 0), np.uint32)
         self._planes = np.empty(0, np.float32)
         self._weight = np.empty(0, np.float32)
-        self._sums = np.empty(0, np.float32)
+        self._rooms: SimpleQueue[np.ndarray] = SimpleQueue()
+        for _ in range(self.crew.threads):
+            self._rooms.put(np.empty(0, np.float32))
 
     def add(self, image: Image, where: Pixmap, level: float = 0.0) -> None:
         """Add an image; ``level`` is the sky to be taken off."""
@@ -258,18 +261,21 @@ class Mosaic:
             self.context = np.concatenate([self.context, np.zeros((1, *self.shape), np.int32)])
         plane = np.array(1 << bit, np.uint32).view(np.int32)[()]
         columns = c1 - c0
-        self._sums = _room(self._sums, (r1 - r0) * columns * (1 + n))
         drizzle = dropper(how, planes, weight.reshape(image.shape), image.dq, where, self.shape)
 
         def band(rows: tuple[int, int]) -> int:
             lo, hi = rows
-            start = (lo - r0) * columns * (1 + n)
-            sums = self._sums[start : start + (hi - lo) * columns * (1 + n)].reshape(hi - lo, columns, 1 + n)
-            sums[:] = 0
-            part = np.s_[lo:hi, c0:c1]
-            context, flags = self.context[(index, *part)], self.flags[part] if how.flags else self.flags
-            left = drizzle(lo, hi, c0, sums, context, plane, flags)
-            absorb(sums, by_noise, amount, plane, self.total[part], context)
+            size = (hi - lo) * columns * (1 + n)
+            room = _room(self._rooms.get(), size)
+            try:
+                sums = room[:size].reshape(hi - lo, columns, 1 + n)
+                sums[:] = 0
+                part = np.s_[lo:hi, c0:c1]
+                context, flags = self.context[(index, *part)], self.flags[part] if how.flags else self.flags
+                left = drizzle(lo, hi, c0, sums, context, plane, flags)
+                absorb(sums, by_noise, amount, plane, self.total[part], context)
+            finally:
+                self._rooms.put(room)
             return left
 
         edges = np.linspace(r0, r1, max(1, BANDS * self.crew.threads) + 1).astype(int)

@@ -173,6 +173,19 @@ class Changed:
         return self.change.apply(self.member.read(*(names if self.change.lost is None else ())))
 
 
+@dataclass(frozen=True)
+class Shown(Changed):
+    """A member whose image is shown to somebody as soon as it is read, and must stay as it is then."""
+
+    show: Callable[[Image], None]
+
+    def read(self, *names: str) -> Image:
+        """See `Member`."""
+        image = super().read(*names)
+        self.show(image)
+        return image
+
+
 def _no_text(path: str) -> str:
     raise FileNotFoundError(path)
 

@@ -12,6 +12,7 @@ from upramp.stages.stage3.members import (
     Changed,
     Mask,
     Means,
+    Shown,
     exposure_group,
     groups_of,
 )
@@ -44,6 +45,23 @@ def test_changes_follow_each_other(exposures):
     assert np.nanmedian(member.read().sci - image.sci) == pytest.approx(0.5)
     assert (second.name, second.group, second.shape) == (member.name, member.group, (64, 64))
     assert second.cards["A"] == 3 and second.cards["B"] == 2 and first.wcs is member.wcs
+
+
+def test_what_is_read_is_asked_for(exposures):
+    """Where pixels are lost, whatever is NaN in one array counts in all, so that all are needed."""
+    [member, *_] = exposures()
+    assert Changed(member, Change(offset=0.5)).read("SCI").dq.size == 0
+    lost = Mask.of(np.zeros(member.shape, bool))
+    assert Changed(member, Change(lost=lost)).read("SCI").dq.shape == member.shape
+
+
+def test_an_image_is_shown_when_it_is_read(exposures):
+    [member, *_] = exposures()
+    seen = []
+    shown = Shown(Changed(member, Change(offset=0.5)), Change(), seen.append)
+    image = shown.read()
+    assert [one is image for one in seen] == [True]
+    assert np.nanmedian(member.read().sci - image.sci) == pytest.approx(0.5)
 
 
 def test_without_means_nothing_can_be_read():
