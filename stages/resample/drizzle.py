@@ -5,12 +5,10 @@ An input pixel, shrunk by ``pixfrac``, is a quadrilateral on the output. With a_
 
     W_p = sum a_p w        S_p = sum a_p w v / W_p
 
-for any number of planes v at once: values, and the errors of each kind of noise. The area in common follows
-from Green's theorem: an edge of the quadrilateral adds to each output pixel in its rows dy times the part of
-the pixel's width that lies to the left of it, so that only the pixels that an edge crosses need a look.
-Corners are interpolated between the pixels' centres; at the image's border, straight lines go on (as measured
-of the observatory's package). An input pixel that lies over the rim of the output is left out whole
-(measured, too): see `spans`.
+for any number of planes v at once: values, and the errors of each kind of noise. The areas in common are
+found for some pixels of a row side by side (``overlap.py``). Corners are interpolated between the pixels'
+centres; at the image's border, straight lines go on (as measured of the observatory's package). An input
+pixel that lies over the rim of the output is left out whole (measured, too): see `spans`.
 
 Output rows are shared among threads, each with a band of its own; the result does not depend on how many.
 
@@ -22,65 +20,17 @@ from __future__ import annotations
 import numpy as np
 
 from upramp.stages.core.kernel import kernel
+from upramp.stages.resample.overlap import BLOCK, areas, place, whole_areas
 from upramp.stages.resample.pixmap import Pixmap, row_of
 
 ROOM = 48
 """Output pixels that one input pixel may span on a side."""
 
+LEAST = 1e-14
+"""Shares below this part of a pixel are rounding."""
 
-@kernel
-def add_edge(x0, y0, x1, y1, area, cover):
-    """Add an edge to the sums of the cells it crosses; cells are unit squares from (0, 0) on.
-
-    ``area[r, c]`` gets the integral of (x - c) dy over the part within cell (r, c), ``cover[r, c]`` of dy.
-    """
-    if y0 == y1:
-        return
-    sign = 1.0
-    if y0 > y1:
-        x0, y0, x1, y1 = x1, y1, x0, y0
-        sign = -1.0
-    slope = (x1 - x0) / (y1 - y0)
-    r, last = int(np.floor(y0)), int(np.floor(y1))
-    ya, xa = y0, x0
-    while r <= last:
-        yb = y1 if r == last else float(r + 1)
-        xb = x1 if r == last else x0 + slope * (yb - y0)
-        c, end = int(np.floor(xa)), int(np.floor(xb))
-        if c == end:
-            area[r, c] += sign * (yb - ya) * ((xa + xb) / 2 - c)
-            cover[r, c] += sign * (yb - ya)
-        else:
-            step = 1 if end > c else -1
-            per_x = (yb - ya) / (xb - xa)
-            xs, ys = xa, ya
-            while c != end:
-                xe = float(c + 1) if step > 0 else float(c)
-                ye = ya + per_x * (xe - xa)
-                area[r, c] += sign * (ye - ys) * ((xs + xe) / 2 - c)
-                cover[r, c] += sign * (ye - ys)
-                xs, ys = xe, ye
-                c += step
-            area[r, c] += sign * (yb - ys) * ((xs + xb) / 2 - c)
-            cover[r, c] += sign * (yb - ys)
-        xa, ya = xb, yb
-        r += 1
-
-
-@kernel
-def corners_of(here, beside, half, out_low, out_high):
-    """Positions half a (shrunk) pixel left and right of a row, towards the row ``beside``.
-
-    All (columns + 2); ``half`` is half the pixel's side. Between the pixels' centres positions are
-    interpolated.
-    """
-    n = here.size
-    for i in range(1, n - 1):
-        left = (1 - half) * here[i - 1] + half * beside[i - 1]
-        middle = (1 - half) * here[i] + half * beside[i]
-        right = (1 - half) * here[i + 1] + half * beside[i + 1]
-        out_low[i] = (1 - half) * middle + half * left
-        out_high[i] = (1 - half) * middle + half * right
+OVERSHOOT = 0.125
+"""How far a value between nodes may lie outside theirs, at most, over their spread: see `pixmap.cubic`."""
 
 
 @kernel
@@ -130,67 +80,100 @@ def drop(planes, weight, dq, map_x, map_y, step, spans, pixfrac, lo, hi, x_origi
         Pixels left out because they span too much.
     """
     ny, nx, n = planes.shape
-    columns = sums.shape[1]
+    rows, columns = sums.shape[:2]
     half = pixfrac / 2
-    area, cover = np.zeros((room, room)), np.zeros((room, room))
-    rows_x, rows_y = np.empty((3, nx + 2)), np.empty((3, nx + 2))
-    low_x, high_x, low_y, high_y = np.empty((4, 2, nx + 2))
-    left_out = 0
+    rows_x, rows_y = np.zeros((3, nx + 2 + BLOCK)), np.zeros((3, nx + 2 + BLOCK))
+    u, v, own = np.empty(4 * BLOCK), np.empty(4 * BLOCK), np.empty(BLOCK)
+    column, row, width, height = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    left, below, corner = np.empty((room, BLOCK)), np.empty((room, BLOCK)), np.empty((room, room, BLOCK))
+    chosen, strips = np.empty(BLOCK, np.int64), np.empty(room)
+    lowest, highest = np.empty(len(map_y)), np.empty(len(map_y))
+    for k in range(len(map_y)):
+        lowest[k], highest[k] = map_y[k].min(), map_y[k].max()
+    known, left_out, flagging = -2, 0, flags.shape[0] > 0
     for y in range(ny):
-        first, end = spans[y]
-        if first >= end:
+        begin, end = spans[y]
+        if begin >= end:
             continue
-        row_of(map_y, step, y, rows_y[1])
-        if rows_y[1].min() > hi + room or rows_y[1].max() < lo - room:
+        node = (y + 1) // step
+        least, most = lowest[node : node + 4].min(), highest[node : node + 4].max()
+        spare = room + OVERSHOOT * (most - least)
+        if least - spare > hi or most + spare < lo:
             continue
         for k in range(3):
-            row_of(map_x, step, y - 1 + k, rows_x[k])
-            row_of(map_y, step, y - 1 + k, rows_y[k])
-        beyond(rows_x, y == 0, y == ny - 1)
-        beyond(rows_y, y == 0, y == ny - 1)
-        for side in range(2):
-            corners_of(rows_x[1], rows_x[2 * side], half, low_x[side], high_x[side])
-            corners_of(rows_y[1], rows_y[2 * side], half, low_y[side], high_y[side])
-        for x in range(first, end):
-            w = weight[y, x]
-            if not w > 0:
+            if known == y - 1 and k < 2:
+                rows_x[k], rows_y[k] = rows_x[k + 1], rows_y[k + 1]
                 continue
-            i = x + 1
-            xa, xb, xc, xd = low_x[0, i], high_x[0, i], high_x[1, i], low_x[1, i]
-            ya, yb, yc, yd = low_y[0, i], high_y[0, i], high_y[1, i], low_y[1, i]
-            y_low, y_high = min(min(ya, yb), min(yc, yd)), max(max(ya, yb), max(yc, yd))
-            if not (y_high > lo - 0.5 and y_low < hi - 0.5):
+            row_of(map_x, step, y - 1 + k, rows_x[k, : nx + 2])
+            row_of(map_y, step, y - 1 + k, rows_y[k, : nx + 2])
+        known = y
+        beyond(rows_x[:, : nx + 2], y == 0, y == ny - 1)
+        beyond(rows_y[:, : nx + 2], y == 0, y == ny - 1)
+        for first in range(begin, end, BLOCK):
+            s = slice(first, first + BLOCK + 2)
+            place(rows_y[0, s], rows_y[1, s], rows_y[2, s], half, v, row, height)
+            place(rows_x[0, s], rows_x[1, s], rows_x[2, s], half, u, column, width)
+            whole_areas(u, v, own)
+            count, wide, high = 0, 2, 2
+            for k in range(min(BLOCK, end - first)):
+                reached = row[k] < hi and row[k] + height[k] > lo
+                if not (reached and weight[y, first + k] > 0 and own[k] != 0):
+                    continue
+                if width[k] < room and height[k] < room:
+                    chosen[count] = k
+                    count += 1
+                    wide, high = max(wide, int(width[k])), max(high, int(height[k]))
+                else:
+                    left_out += 1
+            if count == 0:
                 continue
-            x_low, x_high = min(min(xa, xb), min(xc, xd)), max(max(xa, xb), max(xc, xd))
-            r0, c0 = int(np.floor(y_low + 0.5)), int(np.floor(x_low + 0.5))
-            height, width = int(np.floor(y_high + 0.5)) - r0 + 1, int(np.floor(x_high + 0.5)) - c0 + 1
-            if height >= room or width >= room:
-                left_out += 1
-                continue
-            own = 0.5 * ((xc - xa) * (yd - yb) - (xd - xb) * (yc - ya))
-            if own == 0:
-                continue
-            dx, dy = 0.5 - c0, 0.5 - r0
-            add_edge(xa + dx, ya + dy, xb + dx, yb + dy, area, cover)
-            add_edge(xb + dx, yb + dy, xc + dx, yc + dy, area, cover)
-            add_edge(xc + dx, yc + dy, xd + dx, yd + dy, area, cover)
-            add_edge(xd + dx, yd + dy, xa + dx, ya + dy, area, cover)
-            factor = w / own
-            for r in range(height):
-                right, at = 0.0, r0 + r - lo
-                inside = 0 <= at < hi - lo
-                for c in range(width - 1, -1, -1):
-                    share = (area[r, c] + right) * factor
-                    right += cover[r, c]
-                    area[r, c] = cover[r, c] = 0.0
-                    column = c0 + c - x_origin
-                    if inside and share > 0 and 0 <= column < columns:
-                        target = sums[at, column]
-                        target[0] += share
+            for i in range(wide - 1):
+                for j in range(high - 1):
+                    areas(u, v, np.float64(i), np.float64(j), left[i], below[j], corner[j, i])
+            for at in range(count):
+                k = chosen[at]
+                x, w = first + k, np.float64(weight[y, first + k])
+                factor, enough = w / own[k], LEAST * w
+                r0, c0 = int(row[k]) - lo, int(column[k]) - x_origin
+                tall, broad = int(height[k]), int(width[k])
+                if tall == 2 and broad == 2 and 0 <= r0 < rows - 1 and 0 <= c0 < columns - 1 and not flagging:
+                    # what most pixels do, without loops
+                    a, b, c = factor * corner[0, 0, k], factor * below[0, k], factor * left[0, k]
+                    a, b, c, d = a, b - a, c - a, w - b - c + a
+                    if a > enough:
+                        sums[r0, c0, 0] += a
                         for p in range(n):
-                            target[1 + p] += share * planes[y, x, p]
-                        if flags.shape[0]:
-                            flags[at, column] |= dq[y, x]
+                            sums[r0, c0, 1 + p] += a * planes[y, x, p]
+                    if b > enough:
+                        sums[r0, c0 + 1, 0] += b
+                        for p in range(n):
+                            sums[r0, c0 + 1, 1 + p] += b * planes[y, x, p]
+                    if c > enough:
+                        sums[r0 + 1, c0, 0] += c
+                        for p in range(n):
+                            sums[r0 + 1, c0, 1 + p] += c * planes[y, x, p]
+                    if d > enough:
+                        sums[r0 + 1, c0 + 1, 0] += d
+                        for p in range(n):
+                            sums[r0 + 1, c0 + 1, 1 + p] += d * planes[y, x, p]
+                    continue
+                strips[:broad] = 0.0
+                for r in range(tall):
+                    inside, before = 0 <= r0 + r < rows, 0.0
+                    for c in range(broad):
+                        if r < tall - 1:
+                            area = corner[r, c, k] if c < broad - 1 else below[r, k]
+                        else:
+                            area = left[c, k] if c < broad - 1 else own[k]
+                        strip = factor * (area - before)
+                        share = strip - strips[c]
+                        before, strips[c] = area, strip
+                        if inside and share > enough and 0 <= c0 + c < columns:
+                            sums[r0 + r, c0 + c, 0] += share
+                            for p in range(n):
+                                sums[r0 + r, c0 + c, 1 + p] += share * planes[y, x, p]
+                            if flagging:
+                                flags[r0 + r, c0 + c] |= dq[y, x]
     return left_out
 
 
