@@ -226,6 +226,10 @@ class Mosaic:
         self.total = np.zeros((*self.shape, 6 if self.how.errors else 2))
         self.context = np.zeros((1, *self.shape), np.int32)
         self.flags = np.zeros(self.shape if self.how.flags else (0, 0), np.uint32)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up working memory."""
         self._planes = np.empty(0, np.float32)
         self._weight = np.empty(0, np.float32)
         self._rooms: SimpleQueue[np.ndarray] = SimpleQueue()
@@ -289,6 +293,7 @@ class Mosaic:
 
         ``fill`` is the value of SCI where no image reaches. VAR_FLAT is NaN if no image had one.
         """
+        self._let_go()
         sci, wht = np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
         errors = self.how.errors
         err = np.empty(self.shape if errors else (0, 0), np.float32)

@@ -281,6 +281,7 @@ def _together(
         mosaic.add(image, where, level(member))
         if errors is not None:
             errors.add(replace(image, sci=image.err), where)
+        del image  # before the next one is read
     arrays = mosaic.finish(fill_value(p.fillval))
     if errors is not None:
         arrays = {"SCI": arrays["SCI"], "ERR": errors.finish()["SCI"] / np.float32(ratio), **arrays}
