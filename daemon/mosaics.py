@@ -126,6 +126,15 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
         place = f"{job_id}-{product.suffix}-{name}"
         published.append(_write_extra(work, place, named(files[name], stem_in(source, files[name])), product))
 
+    def shown(member: Member, aside: Aside) -> Member:
+        """The member; once it is read whole, which is done once, its image becomes a product."""
+
+        def show(image: Image) -> None:
+            may_publish(work, stop)
+            aside.put(partial(_write_exposure, work, job_id, files[member.name], image))
+
+        return Shown(member, Change(), show)
+
     means = Means(
         crew,
         text=lambda path: Path(path).read_text(),
@@ -148,16 +157,16 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
             members = _in_common(step, step.step, members, means, course)
             published += _write_tables(work, job_id, members)
     with Aside() as aside:
-        shown = members
+        combined = members
         if course.states.get(outlier_detection.STEP.name, (False,))[0]:
-            shown = [_shown(work, job_id, files[m.name], m, aside, stop) for m in members]
+            combined = [shown(member, aside) for member in members]
         if combining.params.single:
-            own = _one_by_one(work, job_id, combining, grid, crew, shown, course, stop)
+            own = _one_by_one(work, job_id, combining, grid, crew, combined, course, stop)
             published += [*aside.published(), *own]
             return Result(published, course.states, Counter(), course.wall, course.cpu, [])
         made: resample.Resampled | None = None
         with course.of(combining):
-            made = resample.resample(shown, combining.params, crew, given=grid)
+            made = resample.resample(combined, combining.params, crew, given=grid)
         if made is None:
             raise _not_made(work, combining, course)
         if "CON" in made.arrays and (idle := without_effect(made.arrays["CON"], len(members))):
@@ -171,23 +180,6 @@ def _made(work: CalibrationPlan, job_id: str, stop: Callable[[], bool]) -> Resul
         published += _write_catalogue(work, job_id, catalogue, made, members, course)
     counters: Counter[str] = Counter()
     return Result(published, course.states, counters, course.wall, course.cpu, [])
-
-
-def _shown(
-    work: CalibrationPlan,
-    job_id: str,
-    file: ImageFile,
-    member: Member,
-    aside: Aside,
-    stop: Callable[[], bool],
-) -> Member:
-    """The member, and once it is read whole, which is done once, its image becomes a product."""
-
-    def show(image: Image) -> None:
-        may_publish(work, stop)
-        aside.put(lambda: _write_exposure(work, job_id, file, image))
-
-    return Shown(member, Change(), show)
 
 
 def _one_by_one(
