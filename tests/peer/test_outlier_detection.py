@@ -38,8 +38,8 @@ PLACES = [
 ]  # fmt: skip
 """Offsets in arcsec, position angle."""
 LEVELS = (0.30, 0.45, 0.35, 0.40, 0.30, 0.42)
-RIM = 2
-"""Pixels at the rim of the grid, where the peer may leave out other input pixels."""
+RIM = 1
+"""Pixels at the rim of the grid, where a value of the median may lack neighbours."""
 KEYS = ("sci", "err", "rnoise", "dq", "wcs", "name", "exposure", "region", "background", "seconds")
 
 
