@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import pytest
@@ -82,8 +83,15 @@ def test_cards_are_read_as_astropy_reads_them(image):
 def test_whatever_is_taken_apart_here_means_the_same_to_astropy(tail):
     for image in (f"KEY     = {tail}", f"KEY     {tail}", tail):
         card = cards._read(image.ljust(CARD)[:CARD])
-        if card is not None:
+        if card is not None and not re.search(r"'' */", image):  # where astropy takes a quote for the end
             assert theirs(image[:CARD]) == (card.keyword, card.value, card.comment)
+
+
+def test_a_quote_before_a_slash_does_not_end_a_text():
+    """The FITS standard (4.0, 4.2.1): a quote within a text is two, whatever follows."""
+    for text in ("'/", "a'/", "'/ b"):
+        found, _ = parse_cards(header(str(fits.Card("KEY", text))))
+        assert found["KEY"] == text
 
 
 @settings(max_examples=200, deadline=None)
@@ -96,8 +104,10 @@ def test_new_cards_are_those_of_astropy(value, comment):
         assert len(card.image) % CARD == 0
         again, bad = parse_cards(header(card.image))
     assert not bad
-    if not (isinstance(value, str) and ": " in value):
+    if not isinstance(value, str):
         assert again["KEYWORD"] == fits.Card.fromstring(card.image).value
+    elif ": " not in value:  # astropy itself does not read back all texts with quotes, such as '/
+        assert again["KEYWORD"] == value.rstrip()
 
 
 def test_long_texts_go_over_several_cards():
