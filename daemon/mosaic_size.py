@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from upramp.daemon.machine import memory_mb
 from upramp.daemon.planning import PlannedStep
 from upramp.stages.core.errors import NotApplicable, Unprocessable
 from upramp.stages.resample.given import Given
-from upramp.stages.resample.grid import Grid, middle, separation, unit_vectors
-from upramp.stages.resample.keywords import footprint
+from upramp.stages.resample.grid import Grid
 from upramp.stages.stage3 import resample
 from upramp.stages.stage3.members import Member
 
@@ -66,12 +63,9 @@ def _refuse(name: str, what: str, members: Sequence[Member], grid: Grid, of_pixe
     needed, here = nx * ny * of_pixel / 1e9, memory_mb() / 1e3
     if needed <= here:
         return
-    places = [middle(footprint(member.cards)) for member in members]
-    vectors = unit_vectors(*np.transpose(places))
-    apart = [separation(vectors[:, 0], one) for one in vectors.T]
-    far = int(np.argmax(apart))
+    far, apart = resample.furthest(members)
     raise Unprocessable(
         f"{name}: {what} would have {nx} x {ny} pixels, which take {needed:.0f} GB at the least, and "
-        f"this machine has {here:.0f} GB; {members[far].name} lies {apart[far]:.3f} degrees from "
+        f"this machine has {here:.0f} GB; {members[far].name} lies {apart:.3f} degrees from "
         f"{members[0].name}: take out what belongs elsewhere, {remedy}"
     )

@@ -100,7 +100,7 @@ def _put(preview: Preview | None, path: Path, shown: Shown) -> Preview:
         raise Unprocessable(
             f"its unit is {units[0]}, not {units[1]} like that of those before; calibrate all alike"
         )
-    sci, dq = member.file.values()
+    image = member.file.read("SCI", "DQ")
     whole = preview or Preview(Canvas.about(sky, member.shape), cards)
-    level = whole.canvas.put(sci, dq, sky, exposure_time(member.cards))
+    level = whole.canvas.put(image.sci, image.dq, sky, exposure_time(member.cards))
     return whole.plus(path.name, replace(shown, level=level))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -89,14 +89,24 @@ class ImageFile(ExposureFile):
         Unprocessable
             If SCI, ERR or DQ is missing or of another shape or type.
         """
-        units = self._images(_NEEDED)
-        shape = units["SCI"].shape
+        units = {u.name: u for u in self.units if u.start and u.bitpix in _TYPES and prod(u.shape)}
+        shape = units["SCI"].shape if "SCI" in units else ()
+        for name in _NEEDED:
+            if name not in units or units[name].shape != shape:
+                raise Unprocessable(
+                    f"{self.path.name} has no {name} extension of the shape of SCI, {shape}; "
+                    "calibrate the exposure again from its uncal file"
+                )
         there = [*_NEEDED, *(n for n in _VARIANCES if n in units and units[n].shape == shape)]
         wanted = [n for n in there if not names or n in names]
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             found = dict(zip(wanted, pool.map(self.array, (units[n] for n in wanted)), strict=True))
         for name, dtype in _NEEDED.items():
-            self._check(name, found.setdefault(name, np.empty((0, 0), dtype)))
+            if found.setdefault(name, np.empty((0, 0), dtype)).dtype != dtype:
+                raise Unprocessable(
+                    f"{self.path.name}: {name} holds {found[name].dtype}, not {np.dtype(dtype)}; "
+                    "calibrate the exposure again from its uncal file"
+                )
         whole = not names or "AREA" in names
         arrays = {"AREA": self.array(units["AREA"])} if whole and "AREA" in units else {}
         zero = [
@@ -118,40 +128,6 @@ class ImageFile(ExposureFile):
             arrays=arrays,
             bunit=str(self.sci.get("BUNIT", "DN/s")),
         )
-
-    def values(self) -> tuple[np.ndarray, np.ndarray]:
-        """SCI and DQ alone, which is a fraction of all.
-
-        Raises
-        ------
-        Unprocessable
-            As for `read`.
-        """
-        names = ("SCI", "DQ")
-        units = self._images(names)
-        sci, dq = (self.array(units[name]) for name in names)
-        self._check("SCI", sci)
-        self._check("DQ", dq)
-        return sci, dq
-
-    def _images(self, needed: Iterable[str]) -> dict[str, Unit]:
-        """Extensions with pixels by name, once those needed are seen to be there."""
-        units = {u.name: u for u in self.units if u.start and u.bitpix in _TYPES and prod(u.shape)}
-        shape = units["SCI"].shape if "SCI" in units else ()
-        for name in needed:
-            if name not in units or units[name].shape != shape:
-                raise Unprocessable(
-                    f"{self.path.name} has no {name} extension of the shape of SCI, {shape}; "
-                    "calibrate the exposure again from its uncal file"
-                )
-        return units
-
-    def _check(self, name: str, array: np.ndarray) -> None:
-        if array.dtype != _NEEDED[name]:
-            raise Unprocessable(
-                f"{self.path.name}: {name} holds {array.dtype}, not {np.dtype(_NEEDED[name])}; "
-                "calibrate the exposure again from its uncal file"
-            )
 
 
 def kind_of(name: str) -> str:

@@ -17,8 +17,9 @@ import numpy as np
 
 from upramp.stages.core.errors import Unprocessable
 from upramp.stages.core.preview import draw
-from upramp.stages.resample.grid import Grid, rotation
-from upramp.stages.stage3.preview_mosaic import Canvas
+from upramp.stages.resample.grid import Grid
+from upramp.stages.resample.keywords import plane
+from upramp.stages.stage3.preview_mosaic import NORTH_UP, Canvas
 from upramp.store.fitsio import promised_size, writing_error
 from upramp.store.headers import software
 from upramp.store.preview import write_picture
@@ -76,7 +77,7 @@ def read_preview(path: Path) -> Preview | None:
                 (float(sci["CRVAL1"]), float(sci["CRVAL2"])),
                 (float(sci["CRPIX1"]) - 1, float(sci["CRPIX2"]) - 1),
                 float(sci["CDELT2"]),
-                rotation(0.0, -1),
+                NORTH_UP,
                 file["SCI"].shape,
             )
             cells = [np.array(file[name].data, np.float32) for name in ("SCI", "WHT")]
@@ -139,20 +140,7 @@ def _hdus(preview: Preview, name: str, association: str) -> Any:
     primary["ASNTABLE"] = association  # so long that a comment may not fit beside it
     primary["NMEMBERS"] = (len(preview.members), "images that are in")
     primary.update({k: v for k, v in preview.cards.items() if k != "BUNIT"})
-    place = {
-        "WCSAXES": 2,
-        "CRPIX1": grid.crpix[0] + 1,
-        "CRPIX2": grid.crpix[1] + 1,
-        "CRVAL1": grid.crval[0],
-        "CRVAL2": grid.crval[1],
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CUNIT1": "deg",
-        "CUNIT2": "deg",
-        "CDELT1": -grid.scale,
-        "CDELT2": grid.scale,
-        "RADESYS": "ICRS",
-    }
+    place = {**plane(grid), "CDELT1": -grid.scale, "CDELT2": grid.scale, "RADESYS": "ICRS"}
     cells = []
     for extension, values, unit in (
         ("SCI", canvas.sci, preview.cards.get("BUNIT")),

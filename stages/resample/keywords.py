@@ -43,6 +43,21 @@ def outline(footprints: Sequence[np.ndarray], grid: Grid) -> str | None:
     return "  ".join(f"POLYGON ICRS  {polygon}" for polygon in polygons) or None
 
 
+def plane(grid: Grid) -> dict[str, Any]:
+    """Keywords of the plane that a grid lies on; scale and rotation follow."""
+    return {
+        "WCSAXES": 2,
+        "CRPIX1": grid.crpix[0] + 1,
+        "CRPIX2": grid.crpix[1] + 1,
+        "CRVAL1": grid.crval[0],
+        "CRVAL2": grid.crval[1],
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CUNIT1": "deg",
+        "CUNIT2": "deg",
+    }
+
+
 def headers(
     every: Sequence[Mapping[str, Any]],
     groups: Sequence[Sequence[int]],
@@ -78,15 +93,7 @@ def headers(
         "TELAPSE": duration,
         "PIXAR_SR": float(area),
         "PIXAR_A2": float(area * np.degrees(ARCSECONDS) ** 2),
-        "WCSAXES": 2,
-        "CRPIX1": grid.crpix[0] + 1,
-        "CRPIX2": grid.crpix[1] + 1,
-        "CRVAL1": grid.crval[0],
-        "CRVAL2": grid.crval[1],
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CUNIT1": "deg",
-        "CUNIT2": "deg",
+        **plane(grid),
         "CDELT1": grid.scale,
         "CDELT2": grid.scale,
         **{f"PC{i + 1}_{j + 1}": float(grid.pc[i, j]) for i in (0, 1) for j in (0, 1)},

@@ -44,10 +44,10 @@ LIMIT = 2048
 FEWEST = 25
 """Cells that an image must share with the canvas to be levelled; of fewer, a star may be the median."""
 
+NORTH_UP = rotation(0.0, -1)
+
 _UNUSABLE = DO_NOT_USE | NON_SCIENCE
-_CORNER = (
-    -0.5
-)  # of the lattice of cells lies at the point of contact, and does so however often they are joined
+_CORNER = -0.5  # a corner of cells lies at the point of contact, and does so however often they are joined
 _PRECISION = 1e-3  # of positions, cells
 _MARGIN = 2  # cells around an image: blocks over the rim would be left out
 _ALONG = 65  # points along each side of an image that tell where it lies
@@ -156,9 +156,7 @@ class Canvas:
     def grid(self) -> Grid:
         """Where its cells lie on the sky."""
         ny, nx = self.sci.shape
-        return Grid(
-            self.crval, (_CORNER - self.x0, _CORNER - self.y0), self.scale, rotation(0.0, -1), (ny, nx)
-        )
+        return Grid(self.crval, (_CORNER - self.x0, _CORNER - self.y0), self.scale, NORTH_UP, (ny, nx))
 
     def put(self, sci: np.ndarray, dq: np.ndarray, sky: Sky, seconds: float) -> float:
         """Add an image; its level, which was taken off.
@@ -204,7 +202,7 @@ class Canvas:
         x = np.concatenate([nx * along, nx * along, np.full(_ALONG, -nx / 2), np.full(_ALONG, nx / 2)])
         y = np.concatenate([np.full(_ALONG, -ny / 2), np.full(_ALONG, ny / 2), ny * along, ny * along])
         ra, dec = sky(x + (nx - 1) / 2, y + (ny - 1) / 2)
-        plane = Grid(self.crval, (0.0, 0.0), self.scale, rotation(0.0, -1), (1, 1))
+        plane = Grid(self.crval, (0.0, 0.0), self.scale, NORTH_UP, (1, 1))
         ends = [(a.min(), a.max()) for a in plane.pixels(ra, dec)]
         if not np.isfinite(ends).all():
             raise NotApplicable("it has no place on the sky, or lies on the other side of it")

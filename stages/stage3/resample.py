@@ -25,7 +25,15 @@ from upramp.stages.core.whole import WholeStep
 from upramp.stages.resample.centred import KERNELS
 from upramp.stages.resample.combine import Drizzling, Mosaic
 from upramp.stages.resample.given import Given
-from upramp.stages.resample.grid import Grid, mean_scale, output_grid, pixel_scale
+from upramp.stages.resample.grid import (
+    Grid,
+    mean_scale,
+    middle,
+    output_grid,
+    pixel_scale,
+    separation,
+    unit_vectors,
+)
 from upramp.stages.resample.keywords import ARCSECONDS, footprint, headers, outline
 from upramp.stages.resample.pixmap import pixmap
 from upramp.stages.stage3.blend import blend
@@ -165,6 +173,15 @@ def grid_of(members: Sequence[Member], p: Params, given: Given | None = None) ->
         None if p.output_shape is None else (p.output_shape[1], p.output_shape[0]),
     )
     return grid, ratio
+
+
+def furthest(members: Sequence[Member]) -> tuple[int, float]:
+    """Which image lies furthest from the first one, and how far, degrees."""
+    places = np.transpose([middle(footprint(m.cards)) for m in members])
+    first, *_ = vectors = unit_vectors(places[0], places[1]).T
+    apart = [separation(first, vector) for vector in vectors]
+    far = int(np.argmax(apart))
+    return far, apart[far]
 
 
 def wcs_of(grid: Grid) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,19 @@ def signatures() -> dict[str, set[str]]:
     return found
 
 
+def late_in(work: Callable[[], None], known: dict[str, set[str]], report: Path) -> list[str]:
+    """Signatures beyond those known that some work meets, in a process with a CRDS client of its own."""
+    pid = os.fork()
+    if pid == 0:
+        work()
+        found = signatures().items()
+        new = [f"{name} {s}" for name, own in found for s in sorted(own - known.get(name, set()))]
+        report.write_text(json.dumps(new))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return json.loads(report.read_text()) if report.exists() else ["the calibration failed"]
+
+
 def main(folder: Path) -> None:
     """Print, by mode, the signatures that the warm-up had left out."""
     warm.warm(["stage1"])
@@ -156,8 +170,8 @@ def main(folder: Path) -> None:
             else taken.counts[..., : observation.ny, :]
         )
         (path,) = uncal.write_exposure(folder / "in", counts, observation)
-        pid = os.fork()  # each with a CRDS client of its own
-        if pid == 0:
+
+        def work(cache=cache, context=context, path=path, steps=steps) -> None:
             os.environ.update(cache.environment)
             config = replace(
                 Config(),
@@ -168,16 +182,8 @@ def main(folder: Path) -> None:
                 steps=steps,
             )
             calibrate.calibrate(calibrate.plan(calibrate.CalibrationJob(path, "run", config)), "0" * 64)
-            new = [
-                f"{name} {s}"
-                for name, found in signatures().items()
-                for s in sorted(found - known.get(name, set()))
-            ]
-            (folder / f"{k}.json").write_text(json.dumps(new))
-            os._exit(0)
-        os.waitpid(pid, 0)
-        report = folder / f"{k}.json"
-        late[mode] = json.loads(report.read_text()) if report.exists() else ["the calibration failed"]
+
+        late[mode] = late_in(work, known, folder / f"{k}.json")
     print(json.dumps(late))
 
 

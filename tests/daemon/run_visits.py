@@ -9,9 +9,10 @@ import json
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from run_modes import signatures
+from run_modes import late_in, signatures
 
 from upramp.daemon import calibrate, warm
 from upramp.daemon.config import Config, Crds, Output, Run, Store
@@ -98,19 +99,7 @@ def main(folder: Path) -> None:
     known = signatures()
     late: dict[str, list[str]] = {}
     for k, (mode, how) in enumerate(MODES.items()):
-        pid = os.fork()  # each with a CRDS client of its own
-        if pid == 0:
-            calibrated(folder, k, *how)
-            new = [
-                f"{name} {s}"
-                for name, found in signatures().items()
-                for s in sorted(found - known.get(name, set()))
-            ]
-            (folder / f"{k}.json").write_text(json.dumps(new))
-            os._exit(0)
-        os.waitpid(pid, 0)
-        report = folder / f"{k}.json"
-        late[mode] = json.loads(report.read_text()) if report.exists() else ["the calibration failed"]
+        late[mode] = late_in(partial(calibrated, folder, k, *how), known, folder / f"{k}.json")
     print(json.dumps(late))
 
 

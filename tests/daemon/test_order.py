@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hands import Hands
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -57,22 +57,6 @@ def begun(shop: Any) -> dict[int, int | None]:
         from_whom = before.segment_id if before and before.path else ""
         found[int(name.split("_")[2])] = int(from_whom.split("_")[2]) if from_whom else None
     return found
-
-
-class Hands(Executor):
-    """Work that is done when the test says so."""
-
-    def __init__(self) -> None:
-        self.work: list[tuple[Future[Any], Any]] = []
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.work.append((future, lambda: fn(*args, **kwargs)))
-        return future
-
-    def finish(self, k: int) -> None:
-        future, do = self.work.pop(k)
-        future.set_result(do())
 
 
 class Watch:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hands import Hands
 from structlog.testing import capture_logs
 
 from upramp.daemon import previewing
@@ -66,25 +67,6 @@ class Headed:
         plan = self.inner.plan(path, settings)
         plan.uncal.header = json.loads(path.read_text()).get("header", {})
         return plan
-
-
-class Hands(Executor):
-    """Work that is done when the test says so."""
-
-    def __init__(self) -> None:
-        self.work: list[tuple[Future[Any], Callable[[], Any]]] = []
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.work.append((future, lambda: fn(*args, **kwargs)))
-        return future
-
-    def finish(self) -> None:
-        future, do = self.work.pop(0)
-        future.set_result(do())
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        pass
 
 
 class Site:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hands import Hands
 from rich.console import Console
 from structlog.testing import capture_logs
 
@@ -148,28 +148,6 @@ class Time:
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.passed)
-
-
-class Hands(Executor):
-    """Work that is done when the test says so."""
-
-    def __init__(self) -> None:
-        self.work: list[tuple[Future[Any], Callable[[], Any]]] = []
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.work.append((future, lambda: fn(*args, **kwargs)))
-        return future
-
-    def finish(self, k: int = 0) -> None:
-        future, do = self.work.pop(k)
-        try:
-            future.set_result(do())
-        except Exception as error:
-            future.set_exception(error)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        pass
 
 
 class Observatory:
